@@ -1,0 +1,83 @@
+"""Every exception that tracemill raises: one sentence each, written for the person who repairs it.
+
+    TracemillError
+    ├── UsageError               the caller asked for something that cannot be (exit code 2)
+    │   ├── WarehouseNotFound    no warehouse from here upward
+    │   ├── VersionConflict      the stream has moved on since it was read
+    │   ├── UnknownKind          an event of a kind that this version does not know
+    │   └── NotLocal             the log lies on a file system without sound locks
+    ├── LogError                 the log could not do it (exit code 1)
+    │   ├── LogNotWritable       the folder or the file refuses writes
+    │   ├── LogFull              the disk is full; nothing was acknowledged
+    │   ├── LogDamaged           acknowledged events are missing or altered
+    │   └── JournalReplaced      a file of the journal was deleted or replaced while it was open
+    ├── InputError               a file or record from outside is not what it should be
+    └── CallFailed               a model call failed; its event is in the log
+"""
+
+
+class TracemillError(Exception):
+    """The root: its text is one line that names what was wrong, where, and the mend."""
+
+    exit_code = 1
+
+
+class UsageError(TracemillError):
+    """The caller asked for something that cannot be."""
+
+    exit_code = 2
+
+
+class WarehouseNotFound(UsageError):
+    """There is no warehouse in this folder or above it."""
+
+
+class VersionConflict(UsageError):
+    """A stream is not at the version that the caller expected: read it again, then decide."""
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        self.stream, self.expected, self.actual = stream, expected, actual
+        super().__init__(
+            f"stream {stream!r} is at version {actual}, not {expected}: "
+            "someone appended first; read the stream again and decide anew"
+        )
+
+
+class UnknownKind(UsageError):
+    """An event in the log is of a kind or version that this tracemill does not know."""
+
+
+class NotLocal(UsageError):
+    """The log would lie on a network or shared file system, where locks cannot be trusted."""
+
+
+class LogError(TracemillError):
+    """The log could not do what it was asked."""
+
+
+class LogNotWritable(LogError):
+    """The log's folder or file refuses writes."""
+
+
+class LogFull(LogError):
+    """The disk is full. Nothing of this append was stored or acknowledged."""
+
+
+class LogDamaged(LogError):
+    """Acknowledged events are missing or altered."""
+
+
+class JournalReplaced(LogError):
+    """A file of the journal was deleted or replaced while a process had it open."""
+
+
+class InputError(TracemillError):
+    """A file or record that came from outside is not what it should be."""
+
+
+class CallFailed(TracemillError):
+    """A model call failed. `error_type` is the low-cardinality class; the event is in the log."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        self.error_type = error_type
+        super().__init__(message)

@@ -1,0 +1,49 @@
+"""Files that are whole or absent: written aside, synced, renamed. And digests of what they hold.
+
+DuckDB, Polars and Arrow never sync what they write, so everything that must survive a power
+failure goes through `write_atomically`.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, sync it, rename it to `path`, sync the folder.
+
+    A reader sees the old file or the new one; a crash leaves at most a `.tmp` file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write(aside)
+        sync(aside)
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+    return path
+
+
+def write_text_atomically(path: Path, text: str) -> Path:
+    """`write_atomically` for UTF-8 text."""
+    return write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

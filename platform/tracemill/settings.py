@@ -1,0 +1,114 @@
+"""Where the warehouse is and what lies where in it: found once, by walking up from here.
+
+`TRACEMILL_WAREHOUSE` moves it all. Every path in the project is a property of `Settings`, so that
+no other module spells a folder's name.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracemill.errors import UsageError, WarehouseNotFound
+
+README = """\
+# The warehouse
+
+Data, not code: only this page is kept in version control.
+
+| folder | what | delete it? |
+|---|---|---|
+| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/` | no |
+| `log/` | the event log: the only source of truth | no |
+| `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
+| `corpus/` | records, splits | rebuilt |
+| `indexes/` | documents, chunks, vectors, hnswlib indexes | rebuilt |
+| `cache/` | embeddings by content | rebuilt |
+| `quarantine/` | what was refused, with file, line and reason | rebuilt |
+| `reports/` | rendered notebooks | rebuilt |
+| `dagster/` | the history of runs (DAGSTER_HOME) | rebuilt, without the history |
+
+`tracemill build` rebuilds what can be rebuilt. `TRACEMILL_WAREHOUSE` puts it all somewhere else.
+"""
+
+
+class Settings(BaseSettings):
+    """Where things are and how much is allowed; read from `TRACEMILL_*` and `Settings.find()`."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACEMILL_", frozen=True)
+
+    warehouse: Path
+    """The folder that holds all data; absolute."""
+    fold_after_events: int = Field(default=20_000, ge=1)
+    """An appender that sees this many unsealed events starts a fold in a process of its own."""
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> "Settings":
+        """The settings for the nearest warehouse: the environment's, else the first one upward.
+
+        Raises `WarehouseNotFound` when there is none.
+        """
+        import os
+
+        named = os.environ.get("TRACEMILL_WAREHOUSE")
+        if named is not None:
+            if not named.strip():
+                raise UsageError("TRACEMILL_WAREHOUSE is empty: unset it or name a folder")
+            return cls(warehouse=Path(named).expanduser().absolute())
+        here = (start or Path.cwd()).absolute()
+        for folder in (here, *here.parents):
+            if (folder / "warehouse" / "README.md").is_file():
+                return cls(warehouse=folder / "warehouse")
+        raise WarehouseNotFound(
+            f"no warehouse/ in {here} or above it: run `tracemill init` where it should be, "
+            "or set TRACEMILL_WAREHOUSE to its folder"
+        )
+
+    def create(self) -> "Settings":
+        """Make the warehouse's folder and its README; what exists is left alone."""
+        for folder in (self.raw_records, self.raw_documents):
+            folder.mkdir(parents=True, exist_ok=True)
+        readme = self.warehouse / "README.md"
+        if not readme.exists():
+            readme.write_text(README, encoding="utf-8")
+        return self
+
+    @property
+    def raw_records(self) -> Path:
+        return self.warehouse / "raw" / "records"
+
+    @property
+    def raw_documents(self) -> Path:
+        return self.warehouse / "raw" / "documents"
+
+    @property
+    def log(self) -> Path:
+        return self.warehouse / "log"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.warehouse / "log.duckdb"
+
+    @property
+    def corpus(self) -> Path:
+        return self.warehouse / "corpus"
+
+    @property
+    def indexes(self) -> Path:
+        return self.warehouse / "indexes"
+
+    @property
+    def cache(self) -> Path:
+        return self.warehouse / "cache"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.warehouse / "quarantine"
+
+    @property
+    def reports(self) -> Path:
+        return self.warehouse / "reports"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.warehouse / "dagster"
