@@ -4,7 +4,7 @@
 packages' `__init__` files say so, and they also say which private modules matter at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,15 +30,18 @@ class Home(NamedTuple):
     top: str
 
 
-def public_definitions(files: dict[str, Path], refused: list[Refusal]) -> Iterator[Public]:
+def public_definitions(
+    files: dict[str, Path], refused: list[Refusal], *, whole: bool
+) -> Iterator[Public]:
     """The documented public objects of one package: its modules' own and the re-exported ones.
 
     Args:
         files: dotted module name -> source file.
         refused: takes a line for every file that could not be read.
+        whole: take every public module; else only what `import package` offers.
     """
     package = _Package(files, refused)
-    names = package.names()
+    names = package.names([name for name in files if whole or "." not in name])
     for home in sorted({each.module for each in names}):
         module = package.load(home)
         assert module is not None
@@ -69,18 +72,18 @@ class _Package:
             self.refused.append(records.refusal(str(self.files[name]), None, reason))
             return None
 
-    def names(self) -> dict[Home, str]:
-        """Home -> the shortest public name; of two as short, the one where it is defined."""
+    def names(self, modules: list[str]) -> dict[Home, str]:
+        """Home -> its shortest public name in these modules."""
         found: dict[Home, str] = {}
-        for name in self.files:
+        for name in modules:
             module = None if sources.is_private(name) else self.load(name)
             if module is None:
                 continue
             found[Home(name, "")] = name
             for alias, home in self._offered(module).items():
                 if not alias.startswith("_"):
-                    best = min(found.get(home, f"{name}.{alias}"), f"{name}.{alias}", key=_length)
-                    found[home] = best
+                    mine = f"{name}.{alias}"
+                    found[home] = min(found.get(home, mine), mine, key=_rank(home))
         return found
 
     def _offered(self, module: Module) -> dict[str, Home]:
@@ -116,5 +119,6 @@ class _Package:
         return next((home for home in homes if home is not None), None)
 
 
-def _length(name: str) -> int:
-    return name.count(".")
+def _rank(home: Home) -> Callable[[str], tuple[int, bool]]:
+    """Shorter names first; of two as short, the one where the object is defined."""
+    return lambda name: (name.count("."), name != f"{home.module}.{home.top}")

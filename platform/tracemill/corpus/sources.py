@@ -23,6 +23,7 @@ class Definition(NamedTuple):
     qualname: str
     """Its name inside the module, as `DataFrame.join`; empty for the module itself."""
     signature: str
+    """As written, from `def` or `class`; empty for the module itself."""
     doc: str
 
 
@@ -58,7 +59,7 @@ def parse(name: str, path: Path) -> Module:
     definitions: dict[str, Definition] = {}
     doc = ast.get_docstring(tree)
     if doc:
-        definitions[""] = Definition("module", "", f"module {name}", doc)
+        definitions[""] = Definition("module", "", "", doc)
     for found in _definitions(tree.body, "", lines):
         definitions.setdefault(found.qualname, found)
     exports, stars = _imports(tree.body, name if is_package else name.rpartition(".")[0])
