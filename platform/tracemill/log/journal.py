@@ -1,0 +1,642 @@
+"""The append side of the log: one SQLite file in WAL mode. Nothing else ever opens it.
+
+A second SQLite library, or even a plain `open()`, on that file inside one process would silently
+drop our locks and lose acknowledged events; so the file's name is private to this module, and
+every process closes it before it forks.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from weakref import WeakSet
+
+import apsw
+
+from tracemill.errors import (
+    JournalReplaced,
+    LogDamaged,
+    LogError,
+    LogFull,
+    LogNotWritable,
+    UsageError,
+    VersionConflict,
+)
+from tracemill.events import LogTailLost
+from tracemill.log import rows
+from tracemill.log.rows import COLUMNS, Draft
+from tracemill.log.turn import Turn, inodes, refuse_shared_file_system, this_boot
+
+Durability = Literal["kill", "power"]
+
+_SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
+_WAIT_MS = 30_000
+_GROUP = 256  # events that one commit takes from the queue, at most
+_TRIM = 500  # rows that one step of trimming deletes, so that appenders hardly wait
+
+_SQLITE_TYPES = {
+    "BIGINT": "INTEGER",
+    "INTEGER": "INTEGER",
+    "VARCHAR": "TEXT",
+    "TIMESTAMP": "INTEGER",  # microseconds
+    "DECIMAL(18,9)": "INTEGER",  # nano-dollars
+    "DOUBLE": "REAL",
+    "BLOB": "BLOB",
+}
+_COLUMNS = ", ".join(COLUMNS)
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS journal(
+  {", ".join(f"{name} {_SQLITE_TYPES[kind]}" for name, kind in COLUMNS.items() if name != "position")},
+  keep INTEGER NOT NULL DEFAULT 0, position INTEGER PRIMARY KEY);
+CREATE INDEX IF NOT EXISTS journal_kept ON journal(stream, version) WHERE keep = 1;
+CREATE TABLE IF NOT EXISTS seen(event_id BLOB PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS head(stream TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segment(
+  file TEXT PRIMARY KEY, lo INTEGER NOT NULL, hi INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL, digest BLOB NOT NULL, recorded_at INTEGER NOT NULL, replaced_at INTEGER);
+CREATE INDEX IF NOT EXISTS segment_hi ON segment(hi);
+CREATE TABLE IF NOT EXISTS pin(name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_INSERT = f"INSERT INTO journal({_COLUMNS}, keep) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
+
+
+class Segment(NamedTuple):
+    """One sealed, immutable file of the log, as the manifest knows it."""
+
+    file: str
+    """Name within `segments/`."""
+    lo: int
+    """First position in it."""
+    hi: int
+    """Last position in it."""
+    bytes: int
+    """Size on disk."""
+    sha256: str
+    """Of the file."""
+    digest: bytes
+    """The digest of the event at `hi`."""
+    recorded_us: int
+    """When the event at `hi` was recorded, in microseconds since 1970."""
+    replaced_us: int | None = None
+    """When a compaction replaced it; None while it is live."""
+
+
+@dataclass
+class _Request:
+    """One append, waiting for whichever thread commits next."""
+
+    drafts: Sequence[Draft]
+    expected: Mapping[str, int]
+    durability: Durability
+    positions: list[int] = field(default_factory=list[int])
+    error: Exception | None = None
+    done: bool = False
+
+
+@dataclass
+class _Work:
+    """One open transaction."""
+
+    connection: apsw.Connection
+    last: tuple[int, bytes, int]
+    """Position, digest and time of the log's last event, this transaction's included."""
+    sealed: int
+    """The last position in a segment."""
+
+
+class Journal:
+    """The journal in `folder`, opened by this process when it is first used.
+
+    Threads may share it. Before a fork it closes itself, and parent and child each open it anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if apsw.SQLITE_VERSION_NUMBER < _SQLITE_NEEDED:
+            raise UsageError(
+                f"apsw brings SQLite {apsw.sqlitelibversion()}, which can corrupt a journal: "
+                "upgrade apsw to 3.51.3 or later"
+            )
+        self.folder = folder
+        self._path = folder / "journal.db"
+        self._sides = tuple(folder / f"journal.db{end}" for end in ("", "-wal", "-shm"))
+        self._turn = Turn(folder / "journal.lock")
+        self._queue: deque[_Request] = deque()
+        self._commits = threading.Lock()
+        self._reads = threading.RLock()
+        self._writer: apsw.Connection | None = None
+        self._reader: apsw.Connection | None = None
+        self._opened_inodes: tuple[int | None, ...] = ()
+        self._reader_inodes: tuple[int | None, ...] = ()
+        self._ready = False
+        self._pid = os.getpid()
+        self._sealed = 0
+        _open_journals.add(self)
+
+    # Appending
+
+    def append(
+        self, drafts: Sequence[Draft], expected: Mapping[str, int], durability: Durability
+    ) -> list[int]:
+        """Commit these events as one, and return their positions once they are safe.
+
+        Threads that arrive while another one commits are taken along by the next commit.
+        Raises `VersionConflict`, and `LogError` in all its forms; then nothing was stored.
+        """
+        request = _Request(drafts, expected, durability)
+        self._queue.append(request)
+        with self._commits:
+            while not request.done:
+                self._commit(self._next_group())
+        if request.error is not None:
+            raise request.error
+        return request.positions
+
+    @property
+    def sealed(self) -> int:
+        """The last position in a segment, as of this process's latest append or read."""
+        return self._sealed
+
+    def _next_group(self) -> list[_Request]:
+        group = [self._queue.popleft()]
+        size = len(group[0].drafts)
+        while self._queue and size + len(self._queue[0].drafts) <= _GROUP:
+            group.append(self._queue.popleft())
+            size += len(group[-1].drafts)
+        return group
+
+    def _commit(self, group: list[_Request]) -> None:
+        durable = "power" if any(r.durability == "power" for r in group) else "kill"
+        try:
+            try:
+                self._insert_all(group, durable)
+            except JournalReplaced:
+                # Every event has an id, so a second try can store nothing twice.
+                self._insert_all(group, durable)
+        except Exception as error:
+            for request in group:
+                request.error = request.error or error
+        for request in group:
+            request.done = True
+
+    def _insert_all(self, group: list[_Request], durability: Durability) -> None:
+        with self._transaction(durability) as work:
+            for request in group:
+                request.positions.clear()
+                self._insert(work, request)
+
+    @staticmethod
+    def _insert(work: "_Work", request: _Request) -> None:
+        connection = work.connection
+        seen = _seen(connection, request.drafts)
+        heads = _heads(connection, request)
+        conflict = next(
+            (
+                VersionConflict(stream, version, heads[stream])
+                for stream, version in request.expected.items()
+                if heads[stream] != version
+            ),
+            None,
+        )
+        # When every event is here already, this is the retry of an append that we did acknowledge.
+        if conflict and not all(draft.event_id in seen for draft in request.drafts):
+            request.error = conflict
+            return
+        new: list[tuple[Any, ...]] = []
+        position, digest, recorded_us = work.last
+        recorded_us = max(recorded_us, time.time_ns() // 1000)
+        for draft in request.drafts:
+            if draft.event_id not in seen:
+                position += 1
+                heads[draft.stream] += 1
+                seen[draft.event_id] = position
+                row = (
+                    position,
+                    draft.event_id,
+                    draft.kind,
+                    draft.schema_version,
+                    draft.stream,
+                    heads[draft.stream],
+                    recorded_us,
+                    draft.occurred_us,
+                    *draft.rest,
+                )
+                digest = rows.digest(digest, row)
+                new.append((*row, digest, draft.keep))
+            request.positions.append(seen[draft.event_id])
+        if not new:
+            return
+        work.last = (position, digest, recorded_us)
+        connection.executemany(_INSERT, new)
+        connection.executemany("INSERT INTO seen VALUES (?, ?)", [(r[1], r[0]) for r in new])
+        connection.executemany(
+            "INSERT INTO head VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
+            [(stream, heads[stream]) for stream in {row[4] for row in new}],
+        )
+
+    # The transaction that every write goes through
+
+    @contextmanager
+    def _transaction(self, durability: Durability = "kill") -> Generator["_Work"]:
+        """Our turn, and one immediate transaction that knows the end of the log.
+
+        The commit is acknowledged only if the files are still the ones that were opened.
+        """
+        with self._turn.taken(), _translated(self._path):
+            connection = self._usable_writer()
+            connection.execute(_SYNCHRONOUS[durability])
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                work = _Work(connection, *_ends(connection))
+                self._sealed = work.sealed
+                self._check_mark(work)
+                yield work
+                connection.execute("COMMIT")
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if isinstance(error, LogDamaged):
+                    # What this connection has cached may be as wrong as the file.
+                    self._close_connections()
+                raise
+            if inodes(self._sides) != self._opened_inodes:
+                self._rescue()
+                raise JournalReplaced(
+                    f"{self._path} or its side files were replaced during an append, which is "
+                    "therefore not acknowledged: append the same events again"
+                )
+            self._turn.set_mark(work.last[0])
+
+    def _check_mark(self, work: "_Work") -> None:
+        """Compare with the high-water mark: are acknowledged events missing?"""
+        mark = self._turn.mark()
+        if mark.position <= work.last[0]:
+            return
+        if mark.boot == this_boot():
+            raise self._missing(work.last[0], mark.position)
+        # The machine went down: what `kill` durability does not promise to keep is gone. Say so.
+        lost = LogTailLost(after_position=work.last[0], through_position=mark.position)
+        self._insert(work, _Request([rows.draft(lost)], {}, "kill"))
+
+    def _missing(self, present: int, acknowledged: int) -> LogDamaged:
+        return LogDamaged(
+            f"{self.folder} has lost events {present + 1} to {acknowledged}, which were acknowledged: "
+            "journal.db or its -wal file was deleted, or this is a copy made while someone wrote; "
+            f"restore the folder, or delete {self._turn.path.name} to go on without them"
+        )
+
+    def _usable_writer(self) -> apsw.Connection:
+        """The writing connection, opened if need be. Call it holding the turn."""
+        self._refuse_foreign_process()
+        if self._writer is not None and inodes(self._sides) != self._opened_inodes:
+            self._rescue()
+        if self._writer is None:
+            self._writer = self._open_writer()
+        return self._writer
+
+    def _rescue(self) -> None:
+        """Somebody deleted or replaced our files: save what only this connection still sees."""
+        writer = self._writer
+        same_database = inodes(self._sides)[0] == self._opened_inodes[0]
+        wal_lost = inodes(self._sides)[1] != self._opened_inodes[1]
+        if writer is not None and same_database and wal_lost:
+            # The deleted WAL lives on as long as it is open: move its pages into the database. No
+            # other process can have written meanwhile, because the high-water mark stops it.
+            writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        self._close_connections()
+
+    def _open_writer(self) -> apsw.Connection:
+        new = not self._path.exists()
+        if new:
+            self._refuse_to_start_over()
+        connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        connection.pragma("page_size", 4096)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("journal_size_limit", 64 << 20)
+        connection.pragma("fullfsync", True)  # macOS: a sync that reaches the disk
+        connection.pragma("checkpoint_fullfsync", True)
+        connection.execute(_SCHEMA)
+        # Now the side files exist; from here on they must stay the same.
+        self._opened_inodes = inodes(self._sides)
+        return connection
+
+    def _refuse_to_start_over(self) -> None:
+        refuse_shared_file_system(self.folder)
+        if mark := self._turn.mark().position:
+            raise self._missing(0, mark)
+        if any(self.folder.glob("segments/*.parquet")):
+            raise LogDamaged(
+                f"{self.folder} has segments but no journal.db, which says what is in them: "
+                "restore journal.db, or move segments/ away to begin a new log"
+            )
+
+    def _connect(self, flags: int) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path), flags=flags)
+        connection.set_busy_timeout(_WAIT_MS)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        _keep_wal(connection)
+        connection.pragma("cache_size", -16_384)
+        return connection
+
+    # Reading
+
+    @contextmanager
+    def _reading(self) -> Generator[apsw.Connection]:
+        """A short read transaction; it is never held, because the WAL could not be reset."""
+        self._refuse_foreign_process()
+        if not self._ready:
+            self._make_ready()
+        with self._reads, _translated(self._path):
+            if self._reader is not None and inodes(self._sides) != self._reader_inodes:
+                self._reader.close()
+                self._reader = None
+            if self._reader is None:
+                self._reader = self._open_reader()
+            self._reader.execute("BEGIN")
+            try:
+                yield self._reader
+            finally:
+                self._reader.execute("COMMIT")
+
+    def _make_ready(self) -> None:
+        """See to it that the journal exists and has its tables, wherever we may write."""
+        if os.access(self.folder, os.W_OK) or not self._path.exists():
+            with self._commits, self._turn.taken(), _translated(self._path):
+                self._usable_writer()
+        self._ready = True
+
+    def _open_reader(self) -> apsw.Connection:
+        mark = self._turn.mark()
+        try:
+            reader = self._connect(apsw.SQLITE_OPEN_READWRITE)
+            # Read the mark first: appends between the two only make `present` larger.
+            present = _ends(reader)[0][0]
+        except apsw.CantOpenError:
+            if os.access(self.folder, os.W_OK):
+                raise
+            # A read-only file system without side files: nobody can be writing.
+            uri = f"{self._path.absolute().as_uri()}?immutable=1"
+            reader = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+            present = _ends(reader)[0][0]
+        if present < mark.position and mark.boot == this_boot():
+            reader.close()
+            raise self._missing(present, mark.position)
+        self._reader_inodes = inodes(self._sides)
+        return reader
+
+    def changes(self) -> int:
+        """A number that differs after any process has committed something."""
+        with self._reading() as connection:
+            return connection.pragma("data_version")
+
+    def position(self) -> int:
+        """The last position in the log; 0 when it is empty."""
+        with self._reading() as connection:
+            return _ends(connection)[0][0]
+
+    def snapshot(self, after: int) -> tuple[list[Segment], list[tuple[Any, ...]]]:
+        """The live segments, and the unsealed rows after `after`, as of one moment."""
+        with self._reading() as connection:
+            live = _segments(connection)
+            self._sealed = live[-1].hi if live else 0
+            unsealed = _rows(connection, max(after, self._sealed))
+        return live, unsealed
+
+    def following(self, after: int, limit: int) -> list[tuple[Any, ...]]:
+        """Up to `limit` rows right behind `after`; empty when the next one is sealed or absent."""
+        with self._reading() as connection:
+            found = _rows(connection, after, limit)
+        gapless = enumerate(found, start=after + 1)
+        return [row for expected, row in gapless if row[0] == expected]
+
+    def segment_with(self, position: int) -> Segment | None:
+        """The live segment that holds `position`."""
+        with self._reading() as connection:
+            return next((s for s in _segments(connection) if s.lo <= position <= s.hi), None)
+
+    def kept(self, stream: str) -> list[tuple[Any, ...]] | None:
+        """All rows of a stream that is kept here; None if it is not kept as a whole."""
+        find = f"SELECT {_COLUMNS} FROM journal WHERE stream = ? AND keep = 1 ORDER BY version"  # noqa: S608
+        with self._reading() as connection:
+            found = connection.execute(find, (stream,)).fetchall()
+            head = connection.execute("SELECT version FROM head WHERE stream = ?", (stream,)).get
+        return found if len(found) == (head or 0) else None
+
+    def segments(self, *, replaced: bool = False) -> list[Segment]:
+        """The manifest: live segments in order of position, or those that were replaced."""
+        with self._reading() as connection:
+            return _segments(connection, replaced=replaced)
+
+    def pins(self) -> dict[str, int]:
+        """Named positions."""
+        with self._reading() as connection:
+            return dict(
+                connection.execute("SELECT name, position FROM pin ORDER BY name").fetchall()
+            )
+
+    def check(self) -> list[str]:
+        """What is wrong inside the database itself; empty when all is well."""
+        with self._reading() as connection:
+            found = [str(line[0]) for line in connection.execute("PRAGMA integrity_check")]
+            ids = connection.execute("SELECT count(*) FROM seen").get
+            last = _ends(connection)[0][0]
+        problems = [f"journal.db: {line}" for line in found if line != "ok"]
+        if ids != last:
+            problems.append(f"journal.db: {ids} event ids for {last} positions")
+        return problems
+
+    def heads(self) -> dict[str, int]:
+        """The version that each stream has reached."""
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT stream, version FROM head").fetchall())
+
+    # The manifest
+
+    def pin(self, name: str, position: int) -> None:
+        """Give a position a name; the same name moves."""
+        with self._commits, self._transaction("power") as work:
+            work.connection.execute("INSERT OR REPLACE INTO pin VALUES (?, ?)", (name, position))
+
+    def seal(self, segment: Segment) -> bool:
+        """Add a segment right behind the last one: the commit point of a fold.
+
+        Returns False when someone else sealed these rows first.
+        """
+        with self._commits, self._transaction("power") as work:
+            if work.sealed != segment.lo - 1:
+                return False
+            work.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
+            return True
+
+    def replace(self, old: Sequence[Segment], new: Segment, when_us: int) -> None:
+        """Let `new` take the place of `old`: the commit point of a compaction."""
+        with self._commits, self._transaction("power") as work:
+            work.connection.executemany(
+                "UPDATE segment SET replaced_at = ? WHERE file = ?",
+                [(when_us, s.file) for s in old],
+            )
+            work.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new)
+
+    def forget(self, segment: Segment) -> None:
+        """Drop a replaced segment from the manifest, after its file is gone."""
+        with self._commits, self._transaction() as work:
+            work.connection.execute(
+                "DELETE FROM segment WHERE file = ? AND replaced_at IS NOT NULL", (segment.file,)
+            )
+
+    def trim(self) -> None:
+        """Delete sealed rows that need not be kept, in small steps; finishes what a crash left."""
+        doomed = "SELECT position FROM journal WHERE keep = 0 AND position <= ? LIMIT ?"
+        while True:
+            with self._commits, self._transaction() as work:
+                work.connection.execute(
+                    f"DELETE FROM journal WHERE position IN ({doomed})",  # noqa: S608
+                    (work.sealed, _TRIM),
+                )
+                if work.connection.changes() < _TRIM:
+                    return
+
+    # Opening and closing
+
+    def close(self) -> None:
+        """Move the WAL into the database and let go of every file. The next use opens it again."""
+        with self._commits, self._reads:
+            if self._writer is not None and self._pid == os.getpid():
+                # Then the database is complete without its side files. If it cannot be done, the WAL
+                # still holds everything, so a failure here loses nothing.
+                with suppress(apsw.Error):
+                    self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._close_connections()
+            self._turn.close()
+
+    def _close_connections(self) -> None:
+        with self._reads:
+            for connection in (self._writer, self._reader):
+                if connection is not None:
+                    connection.close()
+            self._writer = self._reader = None
+
+    def _refuse_foreign_process(self) -> None:
+        if self._pid != os.getpid():
+            raise LogError(
+                "this log was opened before a fork that Python did not see (native code made it): "
+                "open the EventLog anew in the child"
+            )
+
+    def before_fork(self) -> None:
+        """SQLite's locks do not survive a fork: wait for work in progress, then close everything."""
+        self._commits.acquire()
+        self._reads.acquire()
+        self._close_connections()
+        self._turn.close()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on; the child without the appends of threads that it does not have."""
+        if in_child:
+            self._pid = os.getpid()
+            self._queue.clear()
+        self._reads.release()
+        self._commits.release()
+
+
+_SYNCHRONOUS: Mapping[Durability, str] = {
+    "kill": "PRAGMA synchronous = NORMAL",
+    "power": "PRAGMA synchronous = FULL",
+}
+
+
+def _ends(connection: apsw.Connection) -> tuple[tuple[int, bytes, int], int]:
+    """Position, digest and time of the last event (zeros in an empty log); last sealed position."""
+    journal = connection.execute(
+        "SELECT position, digest, recorded_at FROM journal ORDER BY position DESC LIMIT 1"
+    ).fetchone()
+    segment = connection.execute(
+        "SELECT hi, digest, recorded_at FROM segment ORDER BY hi DESC LIMIT 1"
+    ).fetchone()
+    nothing = (0, b"", 0)
+    return max(journal or nothing, segment or nothing), (segment or nothing)[0]
+
+
+def _seen(connection: apsw.Connection, drafts: Sequence[Draft]) -> dict[bytes, int]:
+    find = "SELECT position FROM seen WHERE event_id = ?"
+    found = ((d.event_id, connection.execute(find, (d.event_id,)).get) for d in drafts)
+    return {event_id: position for event_id, position in found if position is not None}
+
+
+def _heads(connection: apsw.Connection, request: _Request) -> dict[str, int]:
+    streams = {draft.stream for draft in request.drafts} | set(request.expected)
+    find = "SELECT version FROM head WHERE stream = ?"
+    return {stream: connection.execute(find, (stream,)).get or 0 for stream in streams}
+
+
+def _rows(connection: apsw.Connection, after: int, limit: int = -1) -> list[tuple[Any, ...]]:
+    query = f"SELECT {_COLUMNS} FROM journal WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608
+    return connection.execute(query, (after, limit)).fetchall()
+
+
+def _segments(connection: apsw.Connection, *, replaced: bool = False) -> list[Segment]:
+    state = "IS NOT NULL" if replaced else "IS NULL"
+    query = f"SELECT * FROM segment WHERE replaced_at {state} ORDER BY lo"  # noqa: S608
+    return [Segment(*row) for row in connection.execute(query)]
+
+
+def _keep_wal(connection: apsw.Connection) -> None:
+    """Never delete the WAL on close: its inode is how a foreign hand is noticed."""
+    import ctypes
+
+    on = ctypes.c_int(1)
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
+
+
+@contextmanager
+def _translated(path: Path) -> Generator[None]:
+    """SQLite's exceptions as ours, in one place."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise LogFull(
+            f"the disk that holds {path} is full: nothing of this was stored; free space, try again"
+        ) from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+        raise LogNotWritable(
+            f"cannot write to {path}: {error}; make the folder and the file writable"
+        ) from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise LogDamaged(
+            f"{path} is damaged: {error}; restore it from a copy, `tracemill log verify` tells more"
+        ) from error
+    except apsw.BusyError as error:
+        raise LogError(
+            f"{path} was locked for {_WAIT_MS // 1000} s: is a process that holds it stopped?"
+        ) from error
+    except apsw.Error as error:
+        raise LogError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+_open_journals: WeakSet[Journal] = WeakSet()
+_paused: list[Journal] = []
+
+
+def _before_fork() -> None:
+    for journal in sorted(_open_journals, key=id):
+        journal.before_fork()
+        _paused.append(journal)
+
+
+def _after_fork(*, in_child: bool) -> Callable[[], None]:
+    def resume() -> None:
+        while _paused:
+            _paused.pop().after_fork(in_child=in_child)
+
+    return resume
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork(in_child=False),
+    after_in_child=_after_fork(in_child=True),
+)

@@ -1,0 +1,259 @@
+"""How an event becomes a row and back: the columns, their types, the digest.
+
+Columns that questions filter and sum by are typed and stand beside the payload, because reading
+them out of JSON is a hundred times slower. Sources: the event's own fields of the same name.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from tracemill.errors import LogDamaged, UnknownKind
+from tracemill.events import KINDS, Happened, Recorded, parse
+from tracemill.log.upcast import upcast
+from tracemill.messages import Usage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ENVELOPE = ("actor", "trace_id", "correlation_id", "causation_id")
+"""Columns that every event has and may leave empty."""
+
+HOT = {
+    "provider": "VARCHAR",
+    "request_model": "VARCHAR",
+    "input_tokens": "BIGINT",
+    "output_tokens": "BIGINT",
+    "cache_read_input_tokens": "BIGINT",
+    "cache_write_input_tokens": "BIGINT",
+    "cost_usd": "DECIMAL(18,9)",
+    "latency_ms": "DOUBLE",
+    "error_type": "VARCHAR",
+    "conversation_id": "VARCHAR",
+    "user_id": "VARCHAR",
+}
+"""Typed columns beside the payload, with their DuckDB types; NULL where an event lacks the field."""
+
+COLUMNS = {
+    "position": "BIGINT",
+    "event_id": "VARCHAR",
+    "kind": "VARCHAR",
+    "schema_version": "INTEGER",
+    "stream": "VARCHAR",
+    "version": "BIGINT",
+    "recorded_at": "TIMESTAMP",
+    "occurred_at": "TIMESTAMP",
+    **dict.fromkeys(ENVELOPE, "VARCHAR"),
+    **HOT,
+    "payload": "VARCHAR",
+    "digest": "BLOB",
+}
+"""Every column of a row, in order, with its DuckDB type. Times are UTC."""
+
+_NOT_IN_PAYLOAD = {"event_id", "kind", "occurred_at", *ENVELOPE}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NANO = Decimal(10) ** 9
+
+
+class Draft(NamedTuple):
+    """An event ready to be appended: all that is known before its position is."""
+
+    event_id: bytes
+    keep: bool
+    stream: str
+    kind: str
+    schema_version: int
+    occurred_us: int
+    rest: tuple[Any, ...]
+    """The envelope, the hot columns, the payload."""
+
+
+def draft(event: Happened) -> Draft:
+    """Turn an event into a row without its place in the log."""
+    kind: str = getattr(event, "kind")  # noqa: B009 (each subclass declares its own literal)
+    payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD)
+    return Draft(
+        event_id=bytes.fromhex(event.event_id.replace("-", "")),
+        keep=event.keep,
+        stream=event.stream,
+        kind=kind,
+        schema_version=event.schema_version,
+        occurred_us=microseconds(event.occurred_at),
+        rest=(*_envelope(event), *_hot(type(event))(event), payload),
+    )
+
+
+_envelope: Callable[[Happened], tuple[Any, ...]] = attrgetter(*ENVELOPE)
+
+
+@cache
+def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
+    """A function that reads the hot columns of this class of events."""
+    usage = Usage.model_fields if "usage" in cls.model_fields else {}
+    getters = [
+        attrgetter(name)
+        if name in cls.model_fields
+        else attrgetter(f"usage.{name}")
+        if name in usage
+        else None
+        for name in HOT
+    ]
+    cost = list(HOT).index("cost_usd")
+
+    def read(event: Happened) -> list[Any]:
+        values = [get and get(event) for get in getters]
+        if values[cost] is not None:
+            values[cost] = int((values[cost] * _NANO).to_integral_value())
+        return values
+
+    return read
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970, UTC."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(microseconds_: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return _EPOCH + microseconds_ * _MICROSECOND
+
+
+def text_id(raw: bytes) -> str:
+    """A UUID's 16 bytes as its usual text."""
+    digits = raw.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def digest(previous: bytes, row: Sequence[Any]) -> bytes:
+    """BLAKE2b-128 of the predecessor's digest and of this row: each event vouches for all before it.
+
+    `row` is as the journal stores it. The hot columns are left out: they follow from the payload,
+    and new ones may be added without touching what was written.
+    """
+    # No field can hold a control character, so no two rows give the same text.
+    text = "\x1f".join(["\x00" if value is None else str(value) for value in _vouched(row)])
+    return hashlib.blake2b(previous + row[1] + text.encode(), digest_size=16).digest()
+
+
+_vouched: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(
+    *(i for i, name in enumerate(COLUMNS) if name not in {*HOT, "event_id", "digest"})
+)
+
+
+def recorded(row: Mapping[str, Any]) -> Recorded:
+    """Read a row back: old versions are lifted, then parsed.
+
+    Raises `UnknownKind` when this tracemill is older than the event, `LogDamaged` when the payload
+    is not what its kind says.
+    """
+    kind, version = row["kind"], row["schema_version"]
+    if kind not in KINDS or version > KINDS[kind].schema_version:
+        raise UnknownKind(
+            f"position {row['position']} holds {kind!r} version {version}, "
+            "which this tracemill does not know: upgrade it to read this log"
+        )
+    fields = upcast(kind, version, from_json(row["payload"]))
+    fields.update((name, row[name]) for name in ("event_id", "kind", "occurred_at", *ENVELOPE))
+    try:
+        event = parse(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise LogDamaged(
+            f"position {row['position']} ({kind}): field {'.'.join(map(str, first['loc'][1:]))}: "
+            f"{first['msg']}; `tracemill log verify` tells what else is wrong"
+        ) from error
+    return Recorded(row["position"], row["stream"], row["version"], row["recorded_at"], event)
+
+
+def from_journal(raw: Sequence[Any]) -> dict[str, Any]:
+    """A row as the journal stores it, with text ids and aware times instead of bytes and numbers."""
+    row = dict(zip(COLUMNS, raw, strict=True))
+    row["event_id"] = text_id(row["event_id"])
+    row["recorded_at"], row["occurred_at"] = moment(row["recorded_at"]), moment(row["occurred_at"])
+    return row
+
+
+def to_arrow(raws: Sequence[Sequence[Any]]) -> "pa.Table":
+    """Journal rows as columns, in the types that segments have."""
+    import pyarrow as pa
+
+    columns = zip(*raws, strict=True) if raws else [()] * len(COLUMNS)
+    arrays = [
+        _array(name, kind, list(values))
+        for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)
+    ]
+    return pa.table(arrays, schema=arrow_schema())
+
+
+@cache
+def arrow_schema() -> "pa.Schema":
+    """The columns as Arrow types."""
+    import pyarrow as pa
+
+    types = {
+        "BIGINT": pa.int64(),
+        "INTEGER": pa.int32(),
+        "DOUBLE": pa.float64(),
+        "VARCHAR": pa.string(),
+        "BLOB": pa.binary(16),
+        "TIMESTAMP": pa.timestamp("us"),
+        "DECIMAL(18,9)": pa.decimal128(18, 9),
+    }
+    return pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+
+
+def _array(name: str, kind: str, values: list[Any]) -> "pa.Array[Any]":
+    import pyarrow as pa
+
+    if name == "event_id":
+        return pa.array([text_id(value) for value in values], pa.string())
+    if kind == "DECIMAL(18,9)":
+        return _decimals(values)
+    if kind == "TIMESTAMP":
+        return pa.array(values, pa.int64()).cast(pa.timestamp("us"))
+    return pa.array(values, arrow_schema().field(name).type)
+
+
+def _decimals(nanos: list[int | None]) -> "pa.Array[Any]":
+    """Whole nano-dollars as DECIMAL(18,9), without a Python object for each."""
+    import pyarrow as pa
+
+    whole = pa.array(nanos, pa.int64()).cast(pa.decimal128(19, 0))
+    # The same integers with the point moved by nine: only the type changes.
+    return pa.Array.from_buffers(
+        pa.decimal128(18, 9), len(whole), whole.buffers(), null_count=whole.null_count
+    )
+
+
+def to_journal(table: "pa.Table") -> list[tuple[Any, ...]]:
+    """The inverse of `to_arrow`."""
+    import pyarrow as pa
+
+    columns: list[list[Any]] = []
+    for name, kind in COLUMNS.items():
+        column = table[name]
+        if name == "event_id":
+            columns.append([bytes.fromhex(v.replace("-", "")) for v in column.to_pylist()])
+        elif kind == "TIMESTAMP":
+            columns.append(column.cast(pa.int64()).to_pylist())
+        elif kind == "DECIMAL(18,9)":
+            columns.append([v and int(v * _NANO) for v in column.to_pylist()])
+        else:
+            columns.append(column.to_pylist())
+    return list(zip(*columns, strict=True))
+
+
+def from_segment(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a segment, with aware times."""
+    for name in ("recorded_at", "occurred_at"):
+        row[name] = row[name].replace(tzinfo=UTC)
+    return row

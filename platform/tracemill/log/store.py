@@ -1,0 +1,256 @@
+"""EventLog: the log as everybody else sees it. Append facts, read them back, ask questions.
+
+SQLite takes the writes, DuckDB and Polars give the answers; who does what is a matter of the other
+modules here, and nobody outside this package needs to know.
+"""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tracemill.errors import LogNotWritable, UsageError
+from tracemill.events import KINDS, Happened, Recorded
+from tracemill.log import rows, segments, views
+from tracemill.log.journal import Durability, Journal
+from tracemill.log.reading import Parameters, Reader
+from tracemill.log.verify import Verification, verify
+from tracemill.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MANY_SEGMENTS = 200
+"""Beyond this many live segments questions get slower, so that a fold compacts as well."""
+
+_PAGE = 1_000  # rows of the tail that `read` holds at a time
+
+
+class EventLog:
+    """An append-only log of events in one folder.
+
+    Any number of processes and threads may append and read at the same time. One object may be
+    shared by threads and survives a fork. Nothing that is left open blocks anybody.
+    """
+
+    def __init__(self, folder: Path | str, *, fold_after_events: int = 20_000) -> None:
+        """Open the log in `folder`, which is made if need be.
+
+        An append that finds `fold_after_events` unsealed events starts a process that seals them.
+        """
+        self.folder = Path(folder).absolute()
+        self._fold_after = fold_after_events
+        try:
+            (self.folder / "segments").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LogNotWritable(f"cannot make {self.folder}: {error.strerror}") from error
+        self._journal = Journal(self.folder)
+        self._reader = Reader(self._journal)
+        self._folding: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> Self:
+        """The log of a warehouse; without settings, of the nearest one."""
+        settings = settings or Settings.find()
+        return cls(settings.log, fold_after_events=settings.fold_after_events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EventLog({str(self.folder)!r})"
+
+    def close(self) -> None:
+        """Let go of every file. Using the log again opens it again."""
+        self._journal.close()
+
+    # Facts
+
+    def append(
+        self,
+        events: Happened | Iterable[Happened],
+        *,
+        expected: Mapping[str, int] | None = None,
+        durability: Durability = "kill",
+    ) -> list[int]:
+        """Record events, all or none, and return their positions.
+
+        When it returns, they survive the death of this process (`durability="kill"`) or a loss of
+        power (`"power"`, slower by a sync of the disk). An event whose id is already there is not
+        recorded twice; its old position is returned, so a retry is always safe.
+
+        `expected` maps a stream to the version it must have (0: must be new); `VersionConflict`
+        says that another one was first, and nothing is recorded. `LogError` and its kin say that
+        the log could not do it: nothing was recorded.
+        """
+        drafts = [rows.draft(e) for e in ([events] if isinstance(events, Happened) else events)]
+        if not drafts:
+            return []
+        positions = self._journal.append(drafts, expected or {}, durability)
+        if positions[-1] - self._journal.sealed >= self._fold_after:
+            self._start_fold()
+        return positions
+
+    def read(
+        self,
+        after: int = 0,
+        *,
+        kinds: Collection[str] | None = None,
+        stream: str | None = None,
+        until: int | None = None,
+    ) -> Iterator[Recorded]:
+        """Events behind position `after`, up to `until`, in order, a page at a time in memory.
+
+        Raises `UsageError` for a kind that does not exist.
+        """
+        _check_kinds(kinds)
+        raw = self._all_rows(after) if stream is None else self._stream_rows(stream, after)
+        for row in raw:
+            if until is not None and row["position"] > until:
+                return
+            if kinds is None or row["kind"] in kinds:
+                yield rows.recorded(row)
+
+    def subscribe(
+        self,
+        after: int = 0,
+        *,
+        kinds: Collection[str] | None = None,
+        stop: threading.Event | None = None,
+        poll_s: float = 0.05,
+    ) -> Iterator[Recorded]:
+        """Events behind `after`, and then each new one as it comes, until `stop` is set.
+
+        Every event is seen once and in order, whichever process appends it.
+        """
+        _check_kinds(kinds)
+        stop = stop or threading.Event()
+        seen_change = -1
+        while not stop.is_set():
+            change = self._journal.changes()
+            if change == seen_change:
+                stop.wait(poll_s)
+                continue
+            for row in self._all_rows(after):
+                after = row["position"]
+                if kinds is None or row["kind"] in kinds:
+                    yield rows.recorded(row)
+            seen_change = change
+
+    def position(self) -> int:
+        """The last position; 0 when nothing has happened yet."""
+        return self._journal.position()
+
+    def _all_rows(self, after: int) -> Iterator[dict[str, object]]:
+        """Rows behind `after` without a gap, whether they are in the tail or in a segment by now."""
+        while True:
+            if raws := self._journal.following(after, _PAGE):
+                yield from map(rows.from_journal, raws)
+                after += len(raws)
+            elif segment := self._journal.segment_with(after + 1):
+                try:
+                    for table in segments.read(self.folder, segment, after):
+                        yield from map(rows.from_segment, table.to_pylist())
+                        after += len(table)
+                except FileNotFoundError:
+                    if segment in self._journal.segments():
+                        raise
+            else:
+                return
+
+    def _stream_rows(self, stream: str, after: int) -> Iterator[dict[str, object]]:
+        kept = self._journal.kept(stream)
+        if kept is not None:
+            yield from (row for row in map(rows.from_journal, kept) if row["position"] > after)
+            return
+        query = "SELECT * FROM events WHERE stream = ? AND position > ? ORDER BY position"
+        yield from self.sql(query, [stream, after]).iter_rows(named=True)
+
+    # Questions
+
+    def sql(
+        self, query: str, parameters: Parameters | None = None, *, until: int | None = None
+    ) -> "pl.DataFrame":
+        """Ask in DuckDB's SQL, over `events` and the views; times come back in UTC.
+
+        `until` shows the log as it was at that position. Raises `UsageError` with DuckDB's words
+        when the query does not run.
+        """
+        return self._reader.sql(query, parameters, until)
+
+    def frame(
+        self, kinds: Collection[str] | None = None, *, after: int = 0, until: int | None = None
+    ) -> "pl.LazyFrame":
+        """The events as a lazy Polars frame with the columns of the view `events`."""
+        _check_kinds(kinds)
+        return self._reader.frame(None if kinds is None else list(kinds), after, until)
+
+    def pin(self, name: str, position: int | None = None) -> int:
+        """Name a position (the current one by default), to ask about that past `until` later."""
+        last = self.position()
+        position = last if position is None else position
+        if not 0 <= position <= last:
+            raise UsageError(f"cannot pin {name!r} to position {position}: the log ends at {last}")
+        self._journal.pin(name, position)
+        return position
+
+    def pins(self) -> dict[str, int]:
+        """All named positions."""
+        return self._journal.pins()
+
+    # Housekeeping
+
+    def fold(self, progress: segments.Progress | None = None, *, wait: bool = True) -> int:
+        """Seal the unsealed events into a Parquet file; returns how many there were.
+
+        While another process folds, waits for it, or (`wait=False`) leaves the work to it.
+        """
+        sealed = segments.fold(self._journal, progress, wait=wait)
+        if len(self._journal.segments()) > MANY_SEGMENTS:
+            segments.compact(self._journal, progress)
+        self._write_catalogue()
+        return sealed
+
+    def compact(self, progress: segments.Progress | None = None) -> int:
+        """Merge small neighbouring segments; returns how many files were replaced."""
+        replaced = segments.compact(self._journal, progress)
+        self._write_catalogue()
+        return replaced
+
+    def gc(self, *, grace_s: float = segments.GRACE_S) -> int:
+        """Delete files that have been replaced for `grace_s` seconds; returns how many."""
+        return segments.gc(self._journal, grace_s=grace_s)
+
+    def verify(self, progress: segments.Progress | None = None) -> Verification:
+        """Derive every hash anew, and check every law of the log; changes nothing."""
+        return verify(self._journal, progress)
+
+    def segments(self) -> Sequence[Path]:
+        """The sealed files, in order of position."""
+        return [segments.segment_path(self.folder, s) for s in self._journal.segments()]
+
+    def _write_catalogue(self) -> None:
+        views.write_catalogue(self.folder.with_suffix(".duckdb"), self.segments())
+
+    def _start_fold(self) -> None:
+        """Seal in a process of its own: here it would take turns with the caller's work."""
+        if self._folding is not None and self._folding.poll() is None:
+            return
+        self._folding = subprocess.Popen(
+            [sys.executable, "-m", "tracemill.log", str(self.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def _check_kinds(kinds: Collection[str] | None) -> None:
+    unknown = sorted(set(kinds or ()) - set(KINDS))
+    if unknown:
+        raise UsageError(f"there is no event {unknown[0]!r}; there are: {', '.join(sorted(KINDS))}")

@@ -1,0 +1,23 @@
+"""Old events stay readable for ever: one small step from each version of a kind to the next.
+
+A step takes the payload of version n and returns that of n + 1. Nothing in the log is rewritten.
+To change an event: raise its `schema_version`, add the step here, and keep an old log in
+`tests/golden/` that must still read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Payload = dict[str, Any]
+Steps = Mapping[tuple[str, int], Callable[[Payload], Payload]]
+
+STEPS: Steps = {}
+"""(kind, version that the step reads) to the step."""
+
+
+def upcast(kind: str, version: int, payload: Payload, steps: Steps = STEPS) -> Payload:
+    """Lift a payload of `version` through every later version that has a step."""
+    while (kind, version) in steps:
+        payload = steps[kind, version](payload)
+        version += 1
+    return payload

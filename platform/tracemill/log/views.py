@@ -1,0 +1,67 @@
+"""The questions: every file in `views/` is a view over `events`, named after its file.
+
+The same definitions serve `EventLog.sql` and `log.duckdb`, a small catalogue that any DuckDB client
+opens; that one shows the sealed part of the log.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracemill.files import write_atomically
+from tracemill.log.rows import COLUMNS
+
+if TYPE_CHECKING:
+    import duckdb
+
+_FOLDER = Path(__file__).parent / "views"
+_SHOWN = ", ".join(name for name in COLUMNS if name != "digest")
+_NOTHING = (
+    "SELECT "
+    + ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
+    + " WHERE false"
+)
+
+
+@cache
+def definitions() -> dict[str, str]:
+    """Name of a view to its SQL, in the order in which they can be created."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("*.sql"))}
+
+
+def create(
+    connection: "duckdb.DuckDBPyConnection",
+    files: Sequence[Path],
+    *,
+    tail: str | None = None,
+    until: int | None = None,
+) -> None:
+    """(Re)create `events` over these segments and the relation named `tail`, and all other views."""
+    # Starting from no rows gives every column its type, also where old segments lack it.
+    parts = [_NOTHING]
+    if files:
+        names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        parts.append(f"SELECT * FROM read_parquet([{names}], union_by_name = true)")  # noqa: S608
+    if tail:
+        parts.append(f"SELECT * FROM {tail}")  # noqa: S608
+    bound = "" if until is None else f" WHERE position <= {int(until)}"
+    union = " UNION ALL BY NAME ".join(parts)
+    connection.execute(
+        f"CREATE OR REPLACE VIEW events AS SELECT {_SHOWN} FROM ({union}){bound}"  # noqa: S608
+    )
+    for name, query in definitions().items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+
+
+def write_catalogue(path: Path, files: Sequence[Path]) -> None:
+    """Write `log.duckdb`: the views over these segments, with nothing in it that must be kept."""
+    import duckdb
+
+    def write(aside: Path) -> None:
+        # The oldest storage that has what we need, so that older clients can open it too.
+        config = {"storage_compatibility_version": "v1.0.0"}
+        with duckdb.connect(str(aside), config=config) as connection:
+            create(connection, [file.absolute() for file in files])
+
+    write_atomically(path, write)
