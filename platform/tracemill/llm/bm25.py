@@ -1,0 +1,81 @@
+"""BM25 on a scale from 0 to 1: which share of a question's weight a text answers to.
+
+bm25s scores depend on the question, so that no threshold fits two of them. A text that held every
+word of the question without end would reach the sum of the words' weights; divided by that sum,
+scores compare across questions. Words that no text holds count fully: they are what is missing.
+"""
+
+import logging
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+K1, B = 1.2, 0.75
+
+# The words that carry no subject; a question is full of them and its answer is not.
+_STOP_WORDS = """
+a an and any are as at be been but by can could did do does done for from had has have how i if in
+into is it its many may me might much my no not of on or our shall should so such than that the
+their them then there these they this to used using was we were what when where which who whom
+whose why will with would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+_WORD = re.compile(r"\w+")
+
+
+def words(text: str) -> list[str]:
+    """The words that count, in lower case and in order."""
+    return [word for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
+
+
+def build(texts: Iterable[str]) -> Any:
+    """A `bm25s.BM25` over the texts (at least one)."""
+    bm25s = _quiet()
+    model = bm25s.BM25(k1=K1, b=B)
+    # An empty vocabulary cannot be indexed: the empty word stands in for it.
+    model.index([words(text) or [""] for text in texts], show_progress=False)
+    return model
+
+
+def scores(model: Any, question: str) -> "NDArray[np.float32]":
+    """For each text, how much of the question's weight it holds: 0 nothing, towards 1 all."""
+    import numpy as np
+
+    count = int(model.scores["num_docs"])
+    asked = sorted(set(words(question)))
+    known = model.get_tokens_ids(asked)
+    if not known:
+        return np.zeros(count, dtype=np.float32)
+    pointers = model.scores["indptr"]
+    weights = [_weight(int(pointers[word + 1] - pointers[word]), count) for word in known]
+    best = sum(weights) + (len(asked) - len(known)) * _weight(0, count)
+    return (model.get_scores_from_ids(known) / best).astype(np.float32)
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write the model's arrays and vocabulary into a folder."""
+    model.save(folder, show_progress=False)
+
+
+def load(folder: Path) -> Any:
+    """The model that `save` wrote; its arrays are mapped, not read."""
+    return _quiet().BM25.load(folder, mmap=True, show_progress=False)
+
+
+def _weight(holders: int, count: int) -> float:
+    """Inverse document frequency as Lucene computes it, which is bm25s's default."""
+    return math.log(1 + (count - holders + 0.5) / (holders + 0.5))
+
+
+def _quiet() -> Any:
+    import bm25s  # pyright: ignore[reportMissingTypeStubs]
+
+    # The library sets its logger to DEBUG when it is imported.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
