@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 K1, B = 1.2, 0.75
 
-# The words that carry no subject; a question is full of them and its answer is not.
+# The words that carry no subject; a question is full of them and its answer is not. Python's
+# keywords are not among them: people ask what `with` and `not` do.
 _STOP_WORDS = """
-a an and any are as at be been but by can could did do does done for from had has have how i if in
-into is it its many may me might much my no not of on or our shall should so such than that the
-their them then there these they this to used using was we were what when where which who whom
-whose why will with would you your
+a an any are at be been but by can could did do does done had has have how i into it its many may
+me might much my no of on our shall should so such than that the their them then there these they
+this to used using was we were what when where which who whom whose why will would you your
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 _WORD = re.compile(r"\w+")

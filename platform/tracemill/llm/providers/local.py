@@ -1,0 +1,120 @@
+"""Models that run here: offline, deterministic, no key. They answer by choosing, never by writing.
+
+`extract` picks the sentences of the prompt's passages that answer its question and cites them;
+`echo` repeats the last user message. Tokens are counted for real, by the bundled tokenizer.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tracemill.errors import CallFailed
+from tracemill.llm import bm25, passages, tokens
+from tracemill.llm.passages import Passage
+from tracemill.llm.providers import Reply
+from tracemill.messages import Request, Usage
+
+CONTEXT_TOKENS = 4_096
+"""The most tokens that a request may have."""
+
+SENTENCES = 3
+# Of the question's weight, what an answer must hold, and what share of the best sentence's
+# score a further one.
+ENOUGH, CLOSE = 0.35, 0.6
+# A paragraph without a full stop, such as code, is one sentence up to this length.
+_LONGEST = 600
+
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^\sa-z])|\n\s*\n|\n(?=[-*+#] |\d+\. )")
+
+
+class Sentence(NamedTuple):
+    """A sentence of a passage."""
+
+    passage: Passage
+    text: str
+
+
+def reply(model: str, request: Request) -> Reply:
+    """Answer a request.
+
+    Raises `CallFailed`: `unknown_model`, `context_length_exceeded`, or `no_answer` when no
+    sentence answers the question.
+    """
+    if model not in MODELS:
+        raise CallFailed(
+            "unknown_model", f"local has no model {model!r}: it has {', '.join(sorted(MODELS))}"
+        )
+    read = sum(tokens.count(message.content) for message in request.messages)
+    if read > CONTEXT_TOKENS:
+        raise CallFailed(
+            "context_length_exceeded",
+            f"the request has {read:,} tokens and local/{model} reads at most {CONTEXT_TOKENS:,}: "
+            "send fewer or shorter passages",
+        )
+    prompt = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+    text, cut = _shorten(MODELS[model](prompt), request.max_output_tokens)
+    usage = Usage(input_tokens=read, output_tokens=tokens.count(text))
+    return Reply(text, ("length" if cut else "stop",), model, usage)
+
+
+def extract(prompt: str) -> str:
+    """The sentences of the prompt's passages that answer its question, each cited as [1].
+
+    Raises `CallFailed` with `no_answer`.
+    """
+    asked = passages.read(prompt)
+    sentences = [one for passage in asked.passages for one in _sentences(passage)]
+    chosen = _choose(asked.question, sentences)
+    if not chosen:
+        raise CallFailed("no_answer", _why_nothing(asked.question, len(asked.passages)))
+    return " ".join(f"{one.text} [{one.passage.number}]" for one in chosen)
+
+
+def echo(prompt: str) -> str:
+    """The last user message."""
+    return prompt
+
+
+MODELS = {"extract": extract, "echo": echo}
+
+
+def _choose(question: str, sentences: list[Sentence]) -> list[Sentence]:
+    """The best few sentences in the order of their passages; none where even they say little."""
+    if not sentences:
+        return []
+    # A passage's title says what its sentences are about.
+    model = bm25.build(f"{one.passage.title} {one.text}" for one in sentences)
+    scores = bm25.scores(model, question).tolist()
+    best = sorted(range(len(sentences)), key=lambda at: -scores[at])[:SENTENCES]
+    chosen = sorted(at for at in best if scores[at] >= max(CLOSE * scores[best[0]], 1e-9))
+    held = {word for at in chosen for word in _held(sentences[at])}
+    asked = set(bm25.words(question))
+    if not asked or len(asked & held) / len(asked) < ENOUGH:
+        return []
+    return [sentences[at] for at in chosen]
+
+
+def _held(sentence: Sentence) -> list[str]:
+    return bm25.words(f"{sentence.passage.title} {sentence.text}")
+
+
+def _sentences(passage: Passage) -> Iterator[Sentence]:
+    for part in _END.split(passage.text):
+        for begin in range(0, len(part), _LONGEST):
+            text = " ".join(part[begin : begin + _LONGEST].split())
+            if bm25.words(text):
+                yield Sentence(passage, text)
+
+
+def _shorten(text: str, most: int | None) -> tuple[str, bool]:
+    """The text within so many tokens, and whether something had to go."""
+    starts = tokens.starts(text)
+    if most is None or len(starts) <= most:
+        return text, False
+    return text[: int(starts[most])], True
+
+
+def _why_nothing(question: str, passages: int) -> str:
+    if not passages:
+        return f"nothing found: the prompt has no passages to answer {question[:80]!r} from"
+    return f"nothing found: none of {passages} passages answers {question[:80]!r}"
