@@ -7,13 +7,12 @@ every process closes it before it forks.
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from weakref import WeakSet
 
 import apsw
@@ -28,8 +27,9 @@ from tracemill.errors import (
     VersionConflict,
 )
 from tracemill.events import LogTailLost
-from tracemill.log import rows
-from tracemill.log.rows import COLUMNS, Draft
+from tracemill.log import rows, tables
+from tracemill.log.rows import Draft
+from tracemill.log.tables import Segment, Work
 from tracemill.log.turn import Turn, inodes, refuse_shared_file_system, this_boot
 
 Durability = Literal["kill", "power"]
@@ -38,52 +38,10 @@ _SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
 _WAIT_MS = 30_000
 _GROUP = 256  # events that one commit takes from the queue, at most
 _TRIM = 500  # rows that one step of trimming deletes, so that appenders hardly wait
-
-_SQLITE_TYPES = {
-    "BIGINT": "INTEGER",
-    "INTEGER": "INTEGER",
-    "VARCHAR": "TEXT",
-    "TIMESTAMP": "INTEGER",  # microseconds
-    "DECIMAL(18,9)": "INTEGER",  # nano-dollars
-    "DOUBLE": "REAL",
-    "BLOB": "BLOB",
+_SYNCHRONOUS: Mapping[Durability, str] = {
+    "kill": "PRAGMA synchronous = NORMAL",
+    "power": "PRAGMA synchronous = FULL",
 }
-_COLUMNS = ", ".join(COLUMNS)
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS journal(
-  {", ".join(f"{name} {_SQLITE_TYPES[kind]}" for name, kind in COLUMNS.items() if name != "position")},
-  keep INTEGER NOT NULL DEFAULT 0, position INTEGER PRIMARY KEY);
-CREATE INDEX IF NOT EXISTS journal_kept ON journal(stream, version) WHERE keep = 1;
-CREATE TABLE IF NOT EXISTS seen(event_id BLOB PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS head(stream TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS segment(
-  file TEXT PRIMARY KEY, lo INTEGER NOT NULL, hi INTEGER NOT NULL, bytes INTEGER NOT NULL,
-  sha256 TEXT NOT NULL, digest BLOB NOT NULL, recorded_at INTEGER NOT NULL, replaced_at INTEGER);
-CREATE INDEX IF NOT EXISTS segment_hi ON segment(hi);
-CREATE TABLE IF NOT EXISTS pin(name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
-"""
-_INSERT = f"INSERT INTO journal({_COLUMNS}, keep) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
-
-
-class Segment(NamedTuple):
-    """One sealed, immutable file of the log, as the manifest knows it."""
-
-    file: str
-    """Name within `segments/`."""
-    lo: int
-    """First position in it."""
-    hi: int
-    """Last position in it."""
-    bytes: int
-    """Size on disk."""
-    sha256: str
-    """Of the file."""
-    digest: bytes
-    """The digest of the event at `hi`."""
-    recorded_us: int
-    """When the event at `hi` was recorded, in microseconds since 1970."""
-    replaced_us: int | None = None
-    """When a compaction replaced it; None while it is live."""
 
 
 @dataclass
@@ -98,21 +56,10 @@ class _Request:
     done: bool = False
 
 
-@dataclass
-class _Work:
-    """One open transaction."""
-
-    connection: apsw.Connection
-    last: tuple[int, bytes, int]
-    """Position, digest and time of the log's last event, this transaction's included."""
-    sealed: int
-    """The last position in a segment."""
-
-
 class Journal:
     """The journal in `folder`, opened by this process when it is first used.
 
-    Threads may share it. Before a fork it closes itself, and parent and child each open it anew.
+    Threads may share it. Before a fork it closes itself; parent and child each open it anew.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -123,14 +70,15 @@ class Journal:
             )
         self.folder = folder
         self._path = folder / "journal.db"
-        self._sides = tuple(folder / f"journal.db{end}" for end in ("", "-wal", "-shm"))
+        self._names = tuple(f"{self._path}{end}" for end in ("", "-wal", "-shm"))
         self._turn = Turn(folder / "journal.lock")
         self._queue: deque[_Request] = deque()
         self._commits = threading.Lock()
-        self._reads = threading.RLock()
+        self._reads = threading.RLock()  # taken after _commits by whoever needs both
         self._writer: apsw.Connection | None = None
+        self._writer_inodes: tuple[int | None, ...] = ()
+        self._writer_durability: Durability | None = None
         self._reader: apsw.Connection | None = None
-        self._opened_inodes: tuple[int | None, ...] = ()
         self._reader_inodes: tuple[int | None, ...] = ()
         self._ready = False
         self._pid = os.getpid()
@@ -144,7 +92,8 @@ class Journal:
     ) -> list[int]:
         """Commit these events as one, and return their positions once they are safe.
 
-        Threads that arrive while another one commits are taken along by the next commit.
+        Whichever thread gets to commit takes along what the others have queued meanwhile: there is
+        one writer at a time and no thread to start, to stop, or to lose in a fork.
         Raises `VersionConflict`, and `LogError` in all its forms; then nothing was stored.
         """
         request = _Request(drafts, expected, durability)
@@ -170,88 +119,40 @@ class Journal:
         return group
 
     def _commit(self, group: list[_Request]) -> None:
-        durable = "power" if any(r.durability == "power" for r in group) else "kill"
         try:
             try:
-                self._insert_all(group, durable)
+                self._insert(group)
             except JournalReplaced:
                 # Every event has an id, so a second try can store nothing twice.
-                self._insert_all(group, durable)
-        except Exception as error:
+                self._insert(group)
+        except Exception as error:  # noqa: BLE001 (handed to the threads that wait for it)
             for request in group:
                 request.error = request.error or error
         for request in group:
             request.done = True
 
-    def _insert_all(self, group: list[_Request], durability: Durability) -> None:
+    def _insert(self, group: list[_Request]) -> None:
+        durability = "power" if any(r.durability == "power" for r in group) else "kill"
         with self._transaction(durability) as work:
             for request in group:
-                request.positions.clear()
-                self._insert(work, request)
-
-    @staticmethod
-    def _insert(work: "_Work", request: _Request) -> None:
-        connection = work.connection
-        seen = _seen(connection, request.drafts)
-        heads = _heads(connection, request)
-        conflict = next(
-            (
-                VersionConflict(stream, version, heads[stream])
-                for stream, version in request.expected.items()
-                if heads[stream] != version
-            ),
-            None,
-        )
-        # When every event is here already, this is the retry of an append that we did acknowledge.
-        if conflict and not all(draft.event_id in seen for draft in request.drafts):
-            request.error = conflict
-            return
-        new: list[tuple[Any, ...]] = []
-        position, digest, recorded_us = work.last
-        recorded_us = max(recorded_us, time.time_ns() // 1000)
-        for draft in request.drafts:
-            if draft.event_id not in seen:
-                position += 1
-                heads[draft.stream] += 1
-                seen[draft.event_id] = position
-                row = (
-                    position,
-                    draft.event_id,
-                    draft.kind,
-                    draft.schema_version,
-                    draft.stream,
-                    heads[draft.stream],
-                    recorded_us,
-                    draft.occurred_us,
-                    *draft.rest,
-                )
-                digest = rows.digest(digest, row)
-                new.append((*row, digest, draft.keep))
-            request.positions.append(seen[draft.event_id])
-        if not new:
-            return
-        work.last = (position, digest, recorded_us)
-        connection.executemany(_INSERT, new)
-        connection.executemany("INSERT INTO seen VALUES (?, ?)", [(r[1], r[0]) for r in new])
-        connection.executemany(
-            "INSERT INTO head VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
-            [(stream, heads[stream]) for stream in {row[4] for row in new}],
-        )
+                try:
+                    request.positions = tables.insert(work, request.drafts, request.expected)
+                except VersionConflict as conflict:
+                    request.error = conflict
 
     # The transaction that every write goes through
 
     @contextmanager
-    def _transaction(self, durability: Durability = "kill") -> Generator["_Work"]:
+    def _transaction(self, durability: Durability = "kill") -> Generator[Work]:
         """Our turn, and one immediate transaction that knows the end of the log.
 
         The commit is acknowledged only if the files are still the ones that were opened.
         """
-        with self._turn.taken(), _translated(self._path):
-            connection = self._usable_writer()
-            connection.execute(_SYNCHRONOUS[durability])
+        with _translated(self._path), self._turn.taken():
+            connection = self._usable_writer(durability)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                work = _Work(connection, *_ends(connection))
+                work = Work(connection, *tables.ends(connection))
                 self._sealed = work.sealed
                 self._check_mark(work)
                 yield work
@@ -263,24 +164,24 @@ class Journal:
                     # What this connection has cached may be as wrong as the file.
                     self._close_connections()
                 raise
-            if inodes(self._sides) != self._opened_inodes:
+            if inodes(self._names) != self._writer_inodes:
                 self._rescue()
                 raise JournalReplaced(
                     f"{self._path} or its side files were replaced during an append, which is "
                     "therefore not acknowledged: append the same events again"
                 )
-            self._turn.set_mark(work.last[0])
+            self._turn.set_mark(work.end.position)
 
-    def _check_mark(self, work: "_Work") -> None:
+    def _check_mark(self, work: Work) -> None:
         """Compare with the high-water mark: are acknowledged events missing?"""
         mark = self._turn.mark()
-        if mark.position <= work.last[0]:
+        if mark.position <= work.end.position:
             return
         if mark.boot == this_boot():
-            raise self._missing(work.last[0], mark.position)
+            raise self._missing(work.end.position, mark.position)
         # The machine went down: what `kill` durability does not promise to keep is gone. Say so.
-        lost = LogTailLost(after_position=work.last[0], through_position=mark.position)
-        self._insert(work, _Request([rows.draft(lost)], {}, "kill"))
+        lost = LogTailLost(after_position=work.end.position, through_position=mark.position)
+        tables.insert(work, [rows.draft(lost)], {})
 
     def _missing(self, present: int, acknowledged: int) -> LogDamaged:
         return LogDamaged(
@@ -289,29 +190,32 @@ class Journal:
             f"restore the folder, or delete {self._turn.path.name} to go on without them"
         )
 
-    def _usable_writer(self) -> apsw.Connection:
+    def _usable_writer(self, durability: Durability = "kill") -> apsw.Connection:
         """The writing connection, opened if need be. Call it holding the turn."""
         self._refuse_foreign_process()
-        if self._writer is not None and inodes(self._sides) != self._opened_inodes:
+        if self._writer is not None and inodes(self._names) != self._writer_inodes:
             self._rescue()
         if self._writer is None:
             self._writer = self._open_writer()
+            self._writer_durability = None
+        if self._writer_durability != durability:
+            self._writer.execute(_SYNCHRONOUS[durability])
+            self._writer_durability = durability
         return self._writer
 
     def _rescue(self) -> None:
         """Somebody deleted or replaced our files: save what only this connection still sees."""
-        writer = self._writer
-        same_database = inodes(self._sides)[0] == self._opened_inodes[0]
-        wal_lost = inodes(self._sides)[1] != self._opened_inodes[1]
-        if writer is not None and same_database and wal_lost:
+        now, then = inodes(self._names), self._writer_inodes
+        if self._writer is not None and now[0] == then[0] and now[1] != then[1]:
             # The deleted WAL lives on as long as it is open: move its pages into the database. No
             # other process can have written meanwhile, because the high-water mark stops it.
-            writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
         self._close_connections()
 
+    # Opening
+
     def _open_writer(self) -> apsw.Connection:
-        new = not self._path.exists()
-        if new:
+        if not self._path.exists():
             self._refuse_to_start_over()
         connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         connection.pragma("page_size", 4096)
@@ -319,9 +223,9 @@ class Journal:
         connection.pragma("journal_size_limit", 64 << 20)
         connection.pragma("fullfsync", True)  # macOS: a sync that reaches the disk
         connection.pragma("checkpoint_fullfsync", True)
-        connection.execute(_SCHEMA)
+        tables.create(connection)
         # Now the side files exist; from here on they must stay the same.
-        self._opened_inodes = inodes(self._sides)
+        self._writer_inodes = inodes(self._names)
         return connection
 
     def _refuse_to_start_over(self) -> None:
@@ -333,6 +237,25 @@ class Journal:
                 f"{self.folder} has segments but no journal.db, which says what is in them: "
                 "restore journal.db, or move segments/ away to begin a new log"
             )
+
+    def _open_reader(self) -> apsw.Connection:
+        # The mark first: appends between the two reads only make the end larger.
+        mark = self._turn.mark()
+        try:
+            reader = self._connect(apsw.SQLITE_OPEN_READWRITE)
+            end, _ = tables.ends(reader)
+        except apsw.CantOpenError:
+            if os.access(self.folder, os.W_OK):
+                raise
+            # A read-only file system without side files: nobody can be writing.
+            uri = f"{self._path.absolute().as_uri()}?immutable=1"
+            reader = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+            end, _ = tables.ends(reader)
+        if end.position < mark.position and mark.boot == this_boot():
+            reader.close()
+            raise self._missing(end.position, mark.position)
+        self._reader_inodes = inodes(self._names)
+        return reader
 
     def _connect(self, flags: int) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), flags=flags)
@@ -350,8 +273,8 @@ class Journal:
         self._refuse_foreign_process()
         if not self._ready:
             self._make_ready()
-        with self._reads, _translated(self._path):
-            if self._reader is not None and inodes(self._sides) != self._reader_inodes:
+        with _translated(self._path), self._reads:
+            if self._reader is not None and inodes(self._names) != self._reader_inodes:
                 self._reader.close()
                 self._reader = None
             if self._reader is None:
@@ -365,71 +288,47 @@ class Journal:
     def _make_ready(self) -> None:
         """See to it that the journal exists and has its tables, wherever we may write."""
         if os.access(self.folder, os.W_OK) or not self._path.exists():
-            with self._commits, self._turn.taken(), _translated(self._path):
+            with _translated(self._path), self._commits, self._turn.taken():
                 self._usable_writer()
         self._ready = True
 
-    def _open_reader(self) -> apsw.Connection:
-        mark = self._turn.mark()
-        try:
-            reader = self._connect(apsw.SQLITE_OPEN_READWRITE)
-            # Read the mark first: appends between the two only make `present` larger.
-            present = _ends(reader)[0][0]
-        except apsw.CantOpenError:
-            if os.access(self.folder, os.W_OK):
-                raise
-            # A read-only file system without side files: nobody can be writing.
-            uri = f"{self._path.absolute().as_uri()}?immutable=1"
-            reader = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-            present = _ends(reader)[0][0]
-        if present < mark.position and mark.boot == this_boot():
-            reader.close()
-            raise self._missing(present, mark.position)
-        self._reader_inodes = inodes(self._sides)
-        return reader
-
     def changes(self) -> int:
-        """A number that differs after any process has committed something."""
+        """A number that differs after anyone has committed something."""
         with self._reading() as connection:
             return connection.pragma("data_version")
 
     def position(self) -> int:
         """The last position in the log; 0 when it is empty."""
         with self._reading() as connection:
-            return _ends(connection)[0][0]
+            return tables.ends(connection)[0].position
 
     def snapshot(self, after: int) -> tuple[list[Segment], list[tuple[Any, ...]]]:
-        """The live segments, and the unsealed rows after `after`, as of one moment."""
+        """The live segments, and the unsealed rows behind `after`, as of one moment."""
         with self._reading() as connection:
-            live = _segments(connection)
+            live = tables.segments(connection)
             self._sealed = live[-1].hi if live else 0
-            unsealed = _rows(connection, max(after, self._sealed))
-        return live, unsealed
+            return live, tables.rows_after(connection, max(after, self._sealed))
 
     def following(self, after: int, limit: int) -> list[tuple[Any, ...]]:
         """Up to `limit` rows right behind `after`; empty when the next one is sealed or absent."""
         with self._reading() as connection:
-            found = _rows(connection, after, limit)
-        gapless = enumerate(found, start=after + 1)
-        return [row for expected, row in gapless if row[0] == expected]
-
-    def segment_with(self, position: int) -> Segment | None:
-        """The live segment that holds `position`."""
-        with self._reading() as connection:
-            return next((s for s in _segments(connection) if s.lo <= position <= s.hi), None)
+            found = tables.rows_after(connection, after, limit)
+        return [row for expected, row in enumerate(found, start=after + 1) if row[0] == expected]
 
     def kept(self, stream: str) -> list[tuple[Any, ...]] | None:
         """All rows of a stream that is kept here; None if it is not kept as a whole."""
-        find = f"SELECT {_COLUMNS} FROM journal WHERE stream = ? AND keep = 1 ORDER BY version"  # noqa: S608
         with self._reading() as connection:
-            found = connection.execute(find, (stream,)).fetchall()
-            head = connection.execute("SELECT version FROM head WHERE stream = ?", (stream,)).get
-        return found if len(found) == (head or 0) else None
+            return tables.kept_rows(connection, stream)
 
     def segments(self, *, replaced: bool = False) -> list[Segment]:
         """The manifest: live segments in order of position, or those that were replaced."""
         with self._reading() as connection:
-            return _segments(connection, replaced=replaced)
+            return tables.segments(connection, replaced=replaced)
+
+    def heads(self) -> dict[str, int]:
+        """The version that each stream has reached."""
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT stream, version FROM head").fetchall())
 
     def pins(self) -> dict[str, int]:
         """Named positions."""
@@ -438,21 +337,10 @@ class Journal:
                 connection.execute("SELECT name, position FROM pin ORDER BY name").fetchall()
             )
 
-    def check(self) -> list[str]:
-        """What is wrong inside the database itself; empty when all is well."""
+    def problems(self) -> list[str]:
+        """What is wrong within the database itself; empty when all is well."""
         with self._reading() as connection:
-            found = [str(line[0]) for line in connection.execute("PRAGMA integrity_check")]
-            ids = connection.execute("SELECT count(*) FROM seen").get
-            last = _ends(connection)[0][0]
-        problems = [f"journal.db: {line}" for line in found if line != "ok"]
-        if ids != last:
-            problems.append(f"journal.db: {ids} event ids for {last} positions")
-        return problems
-
-    def heads(self) -> dict[str, int]:
-        """The version that each stream has reached."""
-        with self._reading() as connection:
-            return dict(connection.execute("SELECT stream, version FROM head").fetchall())
+            return tables.problems(connection)
 
     # The manifest
 
@@ -469,7 +357,7 @@ class Journal:
         with self._commits, self._transaction("power") as work:
             if work.sealed != segment.lo - 1:
                 return False
-            work.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
+            tables.add_segment(work.connection, segment)
             return True
 
     def replace(self, old: Sequence[Segment], new: Segment, when_us: int) -> None:
@@ -477,9 +365,9 @@ class Journal:
         with self._commits, self._transaction("power") as work:
             work.connection.executemany(
                 "UPDATE segment SET replaced_at = ? WHERE file = ?",
-                [(when_us, s.file) for s in old],
+                [(when_us, segment.file) for segment in old],
             )
-            work.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new)
+            tables.add_segment(work.connection, new)
 
     def forget(self, segment: Segment) -> None:
         """Drop a replaced segment from the manifest, after its file is gone."""
@@ -490,24 +378,19 @@ class Journal:
 
     def trim(self) -> None:
         """Delete sealed rows that need not be kept, in small steps; finishes what a crash left."""
-        doomed = "SELECT position FROM journal WHERE keep = 0 AND position <= ? LIMIT ?"
-        while True:
+        trimmed = _TRIM
+        while trimmed == _TRIM:
             with self._commits, self._transaction() as work:
-                work.connection.execute(
-                    f"DELETE FROM journal WHERE position IN ({doomed})",  # noqa: S608
-                    (work.sealed, _TRIM),
-                )
-                if work.connection.changes() < _TRIM:
-                    return
+                trimmed = tables.trim(work.connection, work.sealed, _TRIM)
 
-    # Opening and closing
+    # Closing and forking
 
     def close(self) -> None:
         """Move the WAL into the database and let go of every file. The next use opens it again."""
         with self._commits, self._reads:
             if self._writer is not None and self._pid == os.getpid():
-                # Then the database is complete without its side files. If it cannot be done, the WAL
-                # still holds everything, so a failure here loses nothing.
+                # Then the database is complete without its side files. If it cannot be done, the
+                # WAL still holds everything, so a failure here loses nothing.
                 with suppress(apsw.Error):
                     self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._close_connections()
@@ -541,47 +424,6 @@ class Journal:
             self._queue.clear()
         self._reads.release()
         self._commits.release()
-
-
-_SYNCHRONOUS: Mapping[Durability, str] = {
-    "kill": "PRAGMA synchronous = NORMAL",
-    "power": "PRAGMA synchronous = FULL",
-}
-
-
-def _ends(connection: apsw.Connection) -> tuple[tuple[int, bytes, int], int]:
-    """Position, digest and time of the last event (zeros in an empty log); last sealed position."""
-    journal = connection.execute(
-        "SELECT position, digest, recorded_at FROM journal ORDER BY position DESC LIMIT 1"
-    ).fetchone()
-    segment = connection.execute(
-        "SELECT hi, digest, recorded_at FROM segment ORDER BY hi DESC LIMIT 1"
-    ).fetchone()
-    nothing = (0, b"", 0)
-    return max(journal or nothing, segment or nothing), (segment or nothing)[0]
-
-
-def _seen(connection: apsw.Connection, drafts: Sequence[Draft]) -> dict[bytes, int]:
-    find = "SELECT position FROM seen WHERE event_id = ?"
-    found = ((d.event_id, connection.execute(find, (d.event_id,)).get) for d in drafts)
-    return {event_id: position for event_id, position in found if position is not None}
-
-
-def _heads(connection: apsw.Connection, request: _Request) -> dict[str, int]:
-    streams = {draft.stream for draft in request.drafts} | set(request.expected)
-    find = "SELECT version FROM head WHERE stream = ?"
-    return {stream: connection.execute(find, (stream,)).get or 0 for stream in streams}
-
-
-def _rows(connection: apsw.Connection, after: int, limit: int = -1) -> list[tuple[Any, ...]]:
-    query = f"SELECT {_COLUMNS} FROM journal WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608
-    return connection.execute(query, (after, limit)).fetchall()
-
-
-def _segments(connection: apsw.Connection, *, replaced: bool = False) -> list[Segment]:
-    state = "IS NOT NULL" if replaced else "IS NULL"
-    query = f"SELECT * FROM segment WHERE replaced_at {state} ORDER BY lo"  # noqa: S608
-    return [Segment(*row) for row in connection.execute(query)]
 
 
 def _keep_wal(connection: apsw.Connection) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracemill.errors import UsageError
 from tracemill.log import rows, segments, views
-from tracemill.log.journal import Journal, Segment
+from tracemill.log.journal import Journal
+from tracemill.log.tables import Segment
 
 if TYPE_CHECKING:
     import duckdb

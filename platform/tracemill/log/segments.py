@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from tracemill.files import sha256_of, write_atomically
 from tracemill.log import rows
-from tracemill.log.journal import Journal, Segment
+from tracemill.log.journal import Journal
+from tracemill.log.tables import Segment
 from tracemill.log.turn import only_one
 
 if TYPE_CHECKING:

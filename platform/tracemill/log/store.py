@@ -16,6 +16,7 @@ from tracemill.events import KINDS, Happened, Recorded
 from tracemill.log import rows, segments, views
 from tracemill.log.journal import Durability, Journal
 from tracemill.log.reading import Parameters, Reader
+from tracemill.log.tables import Segment
 from tracemill.log.verify import Verification, verify
 from tracemill.settings import Settings
 
@@ -152,7 +153,7 @@ class EventLog:
             if raws := self._journal.following(after, _PAGE):
                 yield from map(rows.from_journal, raws)
                 after += len(raws)
-            elif segment := self._journal.segment_with(after + 1):
+            elif segment := self._segment_with(after + 1):
                 try:
                     for table in segments.read(self.folder, segment, after):
                         yield from map(rows.from_segment, table.to_pylist())
@@ -162,6 +163,9 @@ class EventLog:
                         raise
             else:
                 return
+
+    def _segment_with(self, position: int) -> Segment | None:
+        return next((s for s in self._journal.segments() if s.lo <= position <= s.hi), None)
 
     def _stream_rows(self, stream: str, after: int) -> Iterator[dict[str, object]]:
         kept = self._journal.kept(stream)

@@ -7,7 +7,7 @@ last acknowledged position, so that a journal that has lost events is caught ins
 import fcntl
 import os
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,7 @@ class Turn:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = str(path)
         self._descriptor = -1
 
     @contextmanager
@@ -56,7 +57,7 @@ class Turn:
                 self._descriptor = self._open()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             # A lock on a file that was deleted or replaced locks nobody else out.
-            if _inode(self.path) == os.fstat(self._descriptor).st_ino:
+            if _inode(self._name) == os.fstat(self._descriptor).st_ino:
                 return
             self.close()
 
@@ -103,16 +104,16 @@ def only_one(path: Path, *, wait: bool) -> Generator[bool]:
         os.close(descriptor)
 
 
-def _inode(path: Path) -> int | None:
+def _inode(name: str) -> int | None:
     try:
-        return os.stat(path).st_ino
+        return os.stat(name).st_ino
     except FileNotFoundError:
         return None
 
 
-def inodes(paths: tuple[Path, ...]) -> tuple[int | None, ...]:
+def inodes(names: Sequence[str]) -> tuple[int | None, ...]:
     """Which files these names stand for at this moment."""
-    return tuple(_inode(path) for path in paths)
+    return tuple([_inode(name) for name in names])
 
 
 @cache

@@ -11,7 +11,8 @@ from tracemill.errors import TracemillError
 from tracemill.events import KINDS
 from tracemill.files import sha256_of
 from tracemill.log import rows, segments
-from tracemill.log.journal import Journal, Segment
+from tracemill.log.journal import Journal
+from tracemill.log.tables import Segment
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Verification:
 def verify(journal: Journal, progress: segments.Progress | None = None) -> Verification:
     """Check files against the manifest, events against their digests, the journal against itself."""
     live = journal.segments()
-    problems = [*journal.check(), *_check_files(journal, live)]
+    problems = [*journal.problems(), *_check_files(journal, live)]
     chain = _Chain()
     if not problems:
         for segment in live:

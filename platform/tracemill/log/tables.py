@@ -1,0 +1,204 @@
+"""The journal's tables, and what is done to them within a transaction that someone else has opened.
+
+`journal` holds rows until they are sealed (and kept streams for ever), `seen` every event id, `head`
+the version of every stream, `segment` the manifest of sealed files, `pin` named positions.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apsw
+
+from tracemill.errors import VersionConflict
+from tracemill.log import rows
+from tracemill.log.rows import COLUMNS, Draft
+
+_SQLITE_TYPES = {
+    "BIGINT": "INTEGER",
+    "INTEGER": "INTEGER",
+    "VARCHAR": "TEXT",
+    "TIMESTAMP": "INTEGER",  # microseconds
+    "DECIMAL(18,9)": "INTEGER",  # nano-dollars
+    "DOUBLE": "REAL",
+    "BLOB": "BLOB",
+}
+_TYPED = {name: f"{name} {_SQLITE_TYPES[kind]}" for name, kind in COLUMNS.items()}
+_COLUMNS = ", ".join(COLUMNS)
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS journal(
+  {", ".join(_TYPED.values()).replace("position INTEGER", "position INTEGER PRIMARY KEY")},
+  keep INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS journal_kept ON journal(stream, version) WHERE keep = 1;
+CREATE TABLE IF NOT EXISTS seen(event_id BLOB PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS head(stream TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segment(
+  file TEXT PRIMARY KEY, lo INTEGER NOT NULL, hi INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL, digest BLOB NOT NULL, recorded_at INTEGER NOT NULL, replaced_at INTEGER);
+CREATE INDEX IF NOT EXISTS segment_hi ON segment(hi);
+CREATE TABLE IF NOT EXISTS pin(name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+# SQLite counts this in binding order: every column of a row, then whether it is kept.
+_INSERT = f"INSERT INTO journal({_COLUMNS}, keep) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
+_MARK_SEEN = "INSERT INTO seen VALUES (?, ?) ON CONFLICT DO NOTHING"
+_NEXT_VERSION = "INSERT INTO head VALUES (?, 1) ON CONFLICT DO UPDATE SET version = version + 1 RETURNING version"
+_POSITION_OF = "SELECT position FROM seen WHERE event_id = ?"
+_VERSION_OF = "SELECT version FROM head WHERE stream = ?"
+
+
+class End(NamedTuple):
+    """The last event of the log; zeros when there is none."""
+
+    position: int = 0
+    digest: bytes = b""
+    recorded_us: int = 0
+
+
+@dataclass
+class Work:
+    """One open transaction."""
+
+    connection: apsw.Connection
+    end: End
+    """The end of the log, with what this transaction has appended."""
+    sealed: int
+    """The last position in a segment."""
+
+
+class Segment(NamedTuple):
+    """One sealed, immutable file of the log, as the manifest knows it."""
+
+    file: str
+    """Name within `segments/`."""
+    lo: int
+    """First position in it."""
+    hi: int
+    """Last position in it."""
+    bytes: int
+    """Size on disk."""
+    sha256: str
+    """Of the file."""
+    digest: bytes
+    """The digest of the event at `hi`."""
+    recorded_us: int
+    """When the event at `hi` was recorded, in microseconds since 1970."""
+    replaced_us: int | None = None
+    """When a compaction replaced it; None while it is live."""
+
+
+def create(connection: apsw.Connection) -> None:
+    """Create what is missing; a journal of an older version gets the columns that were added since."""
+    connection.execute(_SCHEMA)
+    present = {row[1] for row in connection.execute("PRAGMA table_info(journal)")}
+    for name, typed in _TYPED.items():
+        if name not in present:
+            connection.execute(f"ALTER TABLE journal ADD COLUMN {typed}")
+
+
+def ends(connection: apsw.Connection) -> tuple[End, int]:
+    """The last event, and the last position in a segment."""
+    journal = connection.execute(
+        "SELECT position, digest, recorded_at FROM journal ORDER BY position DESC LIMIT 1"
+    ).fetchone()
+    segment = connection.execute(
+        "SELECT hi, digest, recorded_at FROM segment ORDER BY hi DESC LIMIT 1"
+    ).fetchone()
+    last, sealed = End(*journal or ()), End(*segment or ())
+    return max(last, sealed), sealed.position
+
+
+def insert(work: Work, drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[int]:
+    """Append drafts; returns their positions, old ones for events that are here already.
+
+    Raises `VersionConflict` before anything is written.
+    """
+    connection = work.connection
+    if expected and (known := _check_versions(connection, drafts, expected)):
+        return known
+    position, digest, recorded_us = work.end
+    recorded_us = max(recorded_us, time.time_ns() // 1000)
+    positions: list[int] = []
+    for draft in drafts:
+        connection.execute(_MARK_SEEN, (draft.event_id, position + 1))
+        if not connection.changes():
+            positions.append(connection.execute(_POSITION_OF, (draft.event_id,)).get)
+            continue
+        position += 1
+        positions.append(position)
+        row = (
+            position,
+            draft.event_id,
+            draft.kind,
+            draft.schema_version,
+            draft.stream,
+            connection.execute(_NEXT_VERSION, (draft.stream,)).get,
+            recorded_us,
+            draft.occurred_us,
+            *draft.rest,
+        )
+        digest = rows.digest(digest, row)
+        connection.execute(_INSERT, (*row, digest, draft.keep))
+    if position > work.end.position:
+        work.end = End(position, digest, recorded_us)
+    return positions
+
+
+def _check_versions(
+    connection: apsw.Connection, drafts: Sequence[Draft], expected: Mapping[str, int]
+) -> list[int]:
+    """Raise on a conflict, unless this is the retry of an append that we did acknowledge."""
+    for stream, version in expected.items():
+        actual = connection.execute(_VERSION_OF, (stream,)).get or 0
+        if actual != version:
+            known = [connection.execute(_POSITION_OF, (d.event_id,)).get for d in drafts]
+            if None in known:
+                raise VersionConflict(stream, version, actual)
+            return known
+    return []
+
+
+def rows_after(connection: apsw.Connection, after: int, limit: int = -1) -> list[tuple[Any, ...]]:
+    """Rows behind `after`, in order; kept rows of long ago may leave gaps between them."""
+    query = f"SELECT {_COLUMNS} FROM journal WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608
+    return connection.execute(query, (after, limit)).fetchall()
+
+
+def kept_rows(connection: apsw.Connection, stream: str) -> list[tuple[Any, ...]] | None:
+    """All rows of a stream that is kept; None if it is not kept as a whole."""
+    query = f"SELECT {_COLUMNS} FROM journal WHERE stream = ? AND keep = 1 ORDER BY version"  # noqa: S608
+    found = connection.execute(query, (stream,)).fetchall()
+    version = connection.execute(_VERSION_OF, (stream,)).get or 0
+    return found if len(found) == version else None
+
+
+def trim(connection: apsw.Connection, sealed: int, limit: int) -> int:
+    """Delete up to `limit` sealed rows that need not be kept; returns how many there were."""
+    doomed = "SELECT position FROM journal WHERE keep = 0 AND position <= ? LIMIT ?"
+    connection.execute(f"DELETE FROM journal WHERE position IN ({doomed})", (sealed, limit))  # noqa: S608
+    return connection.changes()
+
+
+def segments(connection: apsw.Connection, *, replaced: bool = False) -> list[Segment]:
+    """The manifest: live segments in order of position, or those that were replaced."""
+    state = "IS NOT NULL" if replaced else "IS NULL"
+    query = f"SELECT * FROM segment WHERE replaced_at {state} ORDER BY lo"  # noqa: S608
+    return [Segment(*row) for row in connection.execute(query)]
+
+
+def add_segment(connection: apsw.Connection, segment: Segment) -> None:
+    """Put a segment into the manifest."""
+    connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
+
+
+def problems(connection: apsw.Connection) -> list[str]:
+    """What is wrong within the database itself; empty when all is well."""
+    lines = [str(line[0]) for line in connection.execute("PRAGMA integrity_check")]
+    found = [f"journal.db: {line}" for line in lines if line != "ok"]
+    ids = connection.execute("SELECT count(*) FROM seen").get
+    last = ends(connection)[0].position
+    if ids != last:
+        found.append(f"journal.db: {ids} event ids for {last} positions")
+    return found
