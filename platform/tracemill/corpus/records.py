@@ -1,6 +1,7 @@
 """What a record, a document and a refused line are: the columns that every step here agrees on.
 
-An id is the digest of the content, so the same text has the same id wherever it came from.
+An id is the digest of the content as it was read, so the same text has the same id wherever it
+came from; it stays with the record through every later step.
 """
 
 import hashlib
