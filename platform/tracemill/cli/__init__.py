@@ -1,0 +1,76 @@
+"""The command line: thin. Each command opens what it needs, calls the platform, prints.
+
+Exit codes: 0 it worked, 1 it failed, 2 it was asked the wrong way. An error is one line on stderr.
+The heavy parts are imported by the command that needs them, so that `--help` is immediate.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tracemill.cli import checkout, log, questions, warehouse
+from tracemill.errors import TracemillError
+
+app = typer.Typer(
+    name="tracemill",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""One append-only log, and everything else derived from it.
+
+First steps:
+
+  tracemill demo                                 harvest real text, build everything, ask
+  tracemill status                               what the warehouse holds
+  tracemill ask "How do I join two data frames?"
+  tracemill log sql "from costs_by_day"          any question, in DuckDB's SQL
+  tracemill ui                                   assets and runs, in the browser
+
+Data lies in the nearest warehouse/ upward from here; TRACEMILL_WAREHOUSE or --warehouse names
+another.""",
+)
+for command in (checkout.demo, checkout.build, checkout.ui, questions.ask):
+    app.command(rich_help_panel="Work")(command)
+for command in (warehouse.init, warehouse.status, warehouse.doctor):
+    app.command(rich_help_panel="Warehouse")(command)
+app.add_typer(log.app, name="log", rich_help_panel="Warehouse")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print("tracemill", version("tracemill"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and exit."
+        ),
+    ] = False,
+) -> None: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: with 0, 1 or 2, and never with a traceback that nobody asked for."""
+    try:
+        app(args=arguments, prog_name="tracemill")
+    except TracemillError as error:
+        _refuse(str(error), error.exit_code)
+    except Exception as error:
+        # Whatever nobody foresaw is shown as a fault of ours, in one line too.
+        if os.environ.get("TRACEMILL_TRACEBACK"):
+            raise
+        summary = f"unexpected {type(error).__name__}: {error}; TRACEMILL_TRACEBACK=1 shows where"
+        _refuse(summary, 1)
+
+
+def _refuse(message: str, exit_code: int) -> None:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(exit_code)

@@ -1,0 +1,118 @@
+"""What commands print: tables for people, JSON and CSV for programs, progress on stderr.
+
+In JSON, times and decimals are text: a reader that takes numbers as floats must not lose a cent.
+"""
+
+import csv
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROWS_SHOWN = 40
+"""A table for people stops here."""
+
+
+def print_json(value: object) -> None:
+    """One JSON text on one line."""
+    from pydantic_core import to_json
+
+    text = to_json(value, inf_nan_mode="null", bytes_mode="hex", fallback=str)
+    print(text.decode())
+
+
+def print_frame(frame: "pl.DataFrame", *, as_json: bool, as_csv: bool) -> None:
+    """A frame as JSON lines, as CSV with a header, or as a table of the first rows."""
+    if as_json:
+        for row in frame.iter_rows(named=True):
+            print_json(row)
+    elif as_csv:
+        from pydantic_core import to_json
+
+        write = csv.writer(sys.stdout, lineterminator="\n").writerow
+        write(frame.columns)
+        for row in frame.iter_rows():
+            write([to_json(v).decode() if isinstance(v, (list, dict)) else v for v in row])
+    else:
+        numbers = [kind.is_numeric() for kind in frame.dtypes]
+        print_table(frame.columns, frame.head(ROWS_SHOWN).iter_rows(), right=numbers)
+        if frame.height > ROWS_SHOWN:
+            note = f"{ROWS_SHOWN} of {frame.height:,} rows; --json or --csv gives them all"
+            print(note, file=sys.stderr)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[bool] | None = None
+) -> None:
+    """A table as wide as the terminal; as wide as it needs to be when it goes to a file or pipe."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if right and right[index] else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    print_rich(table)
+
+
+def print_rich(table: Table) -> None:
+    """Print to stdout, unwrapped when nobody looks."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_needed(table))
+    console.print(table)
+
+
+def _needed(table: Table) -> int:
+    wide = Console(width=1_000_000)
+    return max(20, wide.measure(table).maximum)
+
+
+def _cell(value: object) -> Text:
+    return Text("null", style="dim") if value is None else Text(plain(value))
+
+
+def plain(value: object) -> str:
+    """A value as a person reads it, on one line."""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value).items()
+        return ", ".join(f"{name} {plain(item)}" for name, item in items)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in cast("Sequence[object]", value))
+    return str(value)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Names and values, below each other."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in facts.items():
+        table.add_row(name, Text(text))
+    print_rich(table)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Generator[Callable[[int], None]]:
+    """Yields a function to call with each number of events done.
+
+    It moves a bar on stderr that leaves nothing behind; without a terminal there it does nothing.
+    """
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
