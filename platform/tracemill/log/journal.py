@@ -328,14 +328,12 @@ class Journal:
     def heads(self) -> dict[str, int]:
         """The version that each stream has reached."""
         with self._reading() as connection:
-            return dict(connection.execute("SELECT stream, version FROM head").fetchall())
+            return tables.pairs(connection, "SELECT stream, version FROM head")
 
     def pins(self) -> dict[str, int]:
         """Named positions."""
         with self._reading() as connection:
-            return dict(
-                connection.execute("SELECT name, position FROM pin ORDER BY name").fetchall()
-            )
+            return tables.pairs(connection, "SELECT name, position FROM pin ORDER BY name")
 
     def problems(self) -> list[str]:
         """What is wrong within the database itself; empty when all is well."""

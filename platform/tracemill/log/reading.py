@@ -3,6 +3,8 @@
 Nothing here holds a lock. What was read of the tail is kept and shared by all threads; each thread
 has a DuckDB connection of its own, and views are renewed only when something was appended.
 """
+# pyarrow's types are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 import os
 import threading

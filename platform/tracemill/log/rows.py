@@ -3,9 +3,11 @@
 Columns that questions filter and sum by are typed and stand beside the payload, because reading
 them out of JSON is a hundred times slower. Sources: the event's own fields of the same name.
 """
+# pyarrow's types are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -63,6 +65,10 @@ _MICROSECOND = timedelta(microseconds=1)
 _NANO = Decimal(10) ** 9
 
 
+Row = dict[str, Any]
+"""A row by the names of its columns, with text ids and aware times."""
+
+
 class Draft(NamedTuple):
     """An event ready to be appended: all that is known before its position is."""
 
@@ -109,9 +115,9 @@ def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
     cost = list(HOT).index("cost_usd")
 
     def read(event: Happened) -> list[Any]:
-        values = [get and get(event) for get in getters]
-        if values[cost] is not None:
-            values[cost] = int((values[cost] * _NANO).to_integral_value())
+        values: list[Any] = [get and get(event) for get in getters]
+        usd: Decimal | None = values[cost]
+        values[cost] = None if usd is None else int((usd * _NANO).to_integral_value())
         return values
 
     return read
@@ -149,7 +155,7 @@ _vouched: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(
 )
 
 
-def recorded(row: Mapping[str, Any]) -> Recorded:
+def recorded(row: Row) -> Recorded:
     """Read a row back: old versions are lifted, then parsed.
 
     Raises `UnknownKind` when this tracemill is older than the event, `LogDamaged` when the payload
@@ -174,7 +180,7 @@ def recorded(row: Mapping[str, Any]) -> Recorded:
     return Recorded(row["position"], row["stream"], row["version"], row["recorded_at"], event)
 
 
-def from_journal(raw: Sequence[Any]) -> dict[str, Any]:
+def from_journal(raw: Sequence[Any]) -> Row:
     """A row as the journal stores it, with text ids and aware times instead of bytes and numbers."""
     row = dict(zip(COLUMNS, raw, strict=True))
     row["event_id"] = text_id(row["event_id"])
@@ -252,8 +258,9 @@ def to_journal(table: "pa.Table") -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def from_segment(row: dict[str, Any]) -> dict[str, Any]:
+def from_segment(row: Row) -> Row:
     """A row of a segment, with aware times."""
     for name in ("recorded_at", "occurred_at"):
-        row[name] = row[name].replace(tzinfo=UTC)
+        naive: datetime = row[name]
+        row[name] = naive.replace(tzinfo=UTC)
     return row

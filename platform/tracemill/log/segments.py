@@ -3,6 +3,8 @@
 A segment is written aside, synced and renamed before one transaction of the journal says that it
 exists. So a crash anywhere leaves the old state or the new one, and perhaps a file to sweep up.
 """
+# pyarrow's types are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 import secrets
 import time
@@ -30,6 +32,7 @@ GRACE_S = 24 * 3600
 BATCH_ROWS = 8_192
 """Rows that are Python objects at one time, at most."""
 _ROW_GROUP_ROWS = 61_440
+_REPEATING = ["kind", "provider", "request_model", "error_type", "actor"]
 
 Progress = Callable[[int], object]
 """Called with the number of events that were just dealt with."""
@@ -169,7 +172,7 @@ def _write(
         file=path.name,
         lo=lo,
         hi=hi,
-        bytes=path.stat().st_size,
+        size_bytes=path.stat().st_size,
         sha256=sha256_of(path),
         digest=last["digest"],  # pyright: ignore[reportArgumentType]
         recorded_us=last["recorded_at"],  # pyright: ignore[reportArgumentType]
@@ -191,7 +194,7 @@ def _write_parquet(
         compression="zstd",
         compression_level=3,
         store_decimal_as_integer=True,
-        use_dictionary=["kind", "provider", "request_model", "error_type", "actor"],
+        use_dictionary=_REPEATING,  # pyright: ignore[reportArgumentType]
     ) as writer:
         for table in tables:
             held.append(table)

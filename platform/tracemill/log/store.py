@@ -147,7 +147,7 @@ class EventLog:
         """The last position; 0 when nothing has happened yet."""
         return self._journal.position()
 
-    def _all_rows(self, after: int) -> Iterator[dict[str, object]]:
+    def _all_rows(self, after: int) -> Iterator[rows.Row]:
         """Rows behind `after` without a gap, whether they are in the tail or in a segment by now."""
         while True:
             if raws := self._journal.following(after, _PAGE):
@@ -167,7 +167,7 @@ class EventLog:
     def _segment_with(self, position: int) -> Segment | None:
         return next((s for s in self._journal.segments() if s.lo <= position <= s.hi), None)
 
-    def _stream_rows(self, stream: str, after: int) -> Iterator[dict[str, object]]:
+    def _stream_rows(self, stream: str, after: int) -> Iterator[rows.Row]:
         kept = self._journal.kept(stream)
         if kept is not None:
             yield from (row for row in map(rows.from_journal, kept) if row["position"] > after)

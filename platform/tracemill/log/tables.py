@@ -5,9 +5,9 @@ the version of every stream, `segment` the manifest of sealed files, `pin` named
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS journal_kept ON journal(stream, version) WHERE keep =
 CREATE TABLE IF NOT EXISTS seen(event_id BLOB PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS head(stream TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segment(
-  file TEXT PRIMARY KEY, lo INTEGER NOT NULL, hi INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  file TEXT PRIMARY KEY, lo INTEGER NOT NULL, hi INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
   sha256 TEXT NOT NULL, digest BLOB NOT NULL, recorded_at INTEGER NOT NULL, replaced_at INTEGER);
 CREATE INDEX IF NOT EXISTS segment_hi ON segment(hi);
 CREATE TABLE IF NOT EXISTS pin(name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
@@ -77,8 +77,8 @@ class Segment(NamedTuple):
     """First position in it."""
     hi: int
     """Last position in it."""
-    bytes: int
-    """Size on disk."""
+    size_bytes: int
+    """Of the file."""
     sha256: str
     """Of the file."""
     digest: bytes
@@ -191,6 +191,12 @@ def segments(connection: apsw.Connection, *, replaced: bool = False) -> list[Seg
 def add_segment(connection: apsw.Connection, segment: Segment) -> None:
     """Put a segment into the manifest."""
     connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
+
+
+def pairs(connection: apsw.Connection, query: str) -> dict[str, int]:
+    """The answer to a query for a name and a number."""
+    answer: Iterable[tuple[Any, Any]] = cast(Any, connection.execute(query))
+    return dict(answer)
 
 
 def problems(connection: apsw.Connection) -> list[str]:

@@ -60,8 +60,9 @@ def write_catalogue(path: Path, files: Sequence[Path]) -> None:
 
     def write(aside: Path) -> None:
         # The oldest storage that has what we need, so that older clients can open it too.
-        config = {"storage_compatibility_version": "v1.0.0"}
-        with duckdb.connect(str(aside), config=config) as connection:
+        with duckdb.connect(
+            str(aside), config={"storage_compatibility_version": "v1.0.0"}
+        ) as connection:
             create(connection, [file.absolute() for file in files])
 
     write_atomically(path, write)
