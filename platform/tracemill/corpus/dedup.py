@@ -93,7 +93,8 @@ def _stars(sets: list[Hashes], threshold: float) -> list[tuple[int, float]]:
     found: list[tuple[int, float]] = []
     sketches = untyped.MinHash.generator(low, num_perm=PERMUTATIONS, hashfunc=int)
     for index, sketch in enumerate(sketches):
-        near = [(at, jaccard(sets[index], sets[at])) for at in lsh.query(sketch)]
+        candidates: list[int] = lsh.query(sketch)
+        near = [(at, jaccard(sets[index], sets[at])) for at in candidates]
         star = max(near, key=lambda pair: (pair[1], -pair[0]), default=(index, 0.0))
         if star[1] < threshold:
             lsh.insert(index, sketch, check_duplication=False)

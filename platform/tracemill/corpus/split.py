@@ -5,8 +5,9 @@ split when others arrive, and the members of a group are never on two sides.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import isclose
 from typing import TYPE_CHECKING
 
@@ -34,15 +35,14 @@ def split(
 
     if min(ratios.values(), default=0) < 0 or not isclose(sum(ratios.values()), 1):
         raise UsageError(f"the shares of a split are at least 0 and sum to 1, not {dict(ratios)}")
-    point = pl.Series("point", [_point(group, salt) for group in frame["group_id"]], pl.Float64)
-    edges = list(accumulate(ratios.values(), initial=0.0))
-    name = pl.lit(next(each for each in reversed(ratios) if ratios[each]))
-    for share, (_, upper) in reversed(list(zip(ratios, pairwise(edges), strict=True))):
-        name = pl.when(pl.col("point") < upper).then(pl.lit(share)).otherwise(name)
-    return frame.with_columns(point).with_columns(split=name).drop("point")
+    edges = [round(edge, 12) for edge in accumulate(ratios.values())]
+    points = [_point(group, salt) for group in frame["group_id"]]
+    names = pl.Series(list(ratios), dtype=pl.String)
+    chosen = [min(bisect_right(edges, point), len(edges) - 1) for point in points]
+    return frame.with_columns(split=names.gather(pl.Series(chosen, dtype=pl.UInt32)))
 
 
 def _point(group: str, salt: str) -> float:
     """Where a group lies, uniform in [0, 1): the first 53 bits of a BLAKE2b digest."""
-    digest = hashlib.blake2b(group.encode(), digest_size=8, key=salt.encode()).digest()
+    digest = hashlib.blake2b(f"{salt}\n{group}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
