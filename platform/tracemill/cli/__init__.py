@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="tracemill")
     except TracemillError as error:
         _refuse(str(error), error.exit_code)
+    except OSError as error:
+        _refuse(str(error), 1)
     except Exception as error:
         # Whatever nobody foresaw is shown as a fault of ours, in one line too.
         if os.environ.get("TRACEMILL_TRACEBACK"):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
@@ -25,8 +26,19 @@ def print_json(value: object) -> None:
     """One JSON text on one line."""
     from pydantic_core import to_json
 
-    text = to_json(value, inf_nan_mode="null", bytes_mode="hex", fallback=str)
+    text = to_json(_exact(value), inf_nan_mode="null", bytes_mode="hex", fallback=str)
     print(text.decode())
+
+
+def _exact(value: object) -> object:
+    """Decimals in full: 0.000000012, where `str` would say 1.2E-8."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, dict):
+        return {name: _exact(item) for name, item in cast("dict[str, object]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_exact(item) for item in cast("Sequence[object]", value)]
+    return value
 
 
 def print_frame(frame: "pl.DataFrame", *, as_json: bool, as_csv: bool) -> None:
@@ -40,7 +52,8 @@ def print_frame(frame: "pl.DataFrame", *, as_json: bool, as_csv: bool) -> None:
         write = csv.writer(sys.stdout, lineterminator="\n").writerow
         write(frame.columns)
         for row in frame.iter_rows():
-            write([to_json(v).decode() if isinstance(v, (list, dict)) else v for v in row])
+            exact = (_exact(value) for value in row)
+            write([to_json(v).decode() if isinstance(v, (list, dict)) else v for v in exact])
     else:
         numbers = [kind.is_numeric() for kind in frame.dtypes]
         print_table(frame.columns, frame.head(ROWS_SHOWN).iter_rows(), right=numbers)
@@ -84,6 +97,8 @@ def plain(value: object) -> str:
         return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, dict):
