@@ -36,6 +36,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000_000)]
 Id = Annotated[str, AfterValidator(_canonical_id)]
 Utc = Annotated[AwareDatetime, AfterValidator(_utc)]
 Stream = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
@@ -45,7 +46,7 @@ Label = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
 class Happened(Value):
     """What every event has. Subclasses add a `kind`, a `stream` and the facts."""
 
-    model_config = ConfigDict(ser_json_inf_nan="constants")
+    model_config = ConfigDict(allow_inf_nan=False)
 
     schema_version: ClassVar[int] = 1
     """Raised when the fields change; the step from the old form goes to `log/upcast.py`."""
@@ -116,7 +117,7 @@ class LlmCallFinished(LlmCall):
     """Tokens, as billed."""
     latency_ms: float = Field(ge=0)
     """From the request to the whole answer, in milliseconds."""
-    cost_usd: Decimal | None
+    cost_usd: Usd | None
     """At the price in force when it happened; None where no price is known."""
 
 

@@ -5,12 +5,15 @@ cached or not; `output_tokens` everything that was written, reasoning included.
 """
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_call", "error"]
+
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Value(BaseModel):
@@ -29,13 +32,13 @@ class Message(Value):
 class Usage(Value):
     """Tokens of one call, as billed."""
 
-    input_tokens: int = Field(default=0, ge=0)
+    input_tokens: Count = 0
     """All tokens read, cache reads and cache writes included."""
-    output_tokens: int = Field(default=0, ge=0)
+    output_tokens: Count = 0
     """All tokens written, reasoning included."""
-    cache_read_input_tokens: int = Field(default=0, ge=0)
+    cache_read_input_tokens: Count = 0
     """The part of `input_tokens` that came from the provider's cache."""
-    cache_write_input_tokens: int = Field(default=0, ge=0)
+    cache_write_input_tokens: Count = 0
     """The part of `input_tokens` that was written to the provider's cache."""
 
 

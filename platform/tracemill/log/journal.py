@@ -29,7 +29,7 @@ from tracemill.errors import (
 from tracemill.events import LogTailLost
 from tracemill.log import rows, tables
 from tracemill.log.rows import Draft
-from tracemill.log.tables import Segment, Work
+from tracemill.log.tables import End, Segment, Work
 from tracemill.log.turn import Turn, inodes, refuse_shared_file_system, this_boot
 
 Durability = Literal["kill", "power"]
@@ -80,6 +80,7 @@ class Journal:
         self._writer_durability: Durability | None = None
         self._reader: apsw.Connection | None = None
         self._reader_inodes: tuple[int | None, ...] = ()
+        self._openings = 0
         self._ready = False
         self._pid = os.getpid()
         self._sealed = 0
@@ -135,6 +136,7 @@ class Journal:
         durability = "power" if any(r.durability == "power" for r in group) else "kill"
         with self._transaction(durability) as work:
             for request in group:
+                request.error = None
                 try:
                     request.positions = tables.insert(work, request.drafts, request.expected)
                 except VersionConflict as conflict:
@@ -255,6 +257,7 @@ class Journal:
             reader.close()
             raise self._missing(end.position, mark.position)
         self._reader_inodes = inodes(self._names)
+        self._openings += 1
         return reader
 
     def _connect(self, flags: int) -> apsw.Connection:
@@ -292,10 +295,16 @@ class Journal:
                 self._usable_writer()
         self._ready = True
 
-    def changes(self) -> int:
-        """A number that differs after anyone has committed something."""
+    def changes(self) -> tuple[int, int]:
+        """A value that differs after anyone has committed something."""
         with self._reading() as connection:
-            return connection.pragma("data_version")
+            return self._openings, connection.pragma("data_version")
+
+    def state(self) -> tuple[End, list[Segment], dict[str, int]]:
+        """The end of the log, its live segments and the version of every stream, at one moment."""
+        with self._reading() as connection:
+            end, _ = tables.ends(connection)
+            return end, tables.segments(connection), tables.heads(connection)
 
     def position(self) -> int:
         """The last position in the log; 0 when it is empty."""
@@ -325,15 +334,10 @@ class Journal:
         with self._reading() as connection:
             return tables.segments(connection, replaced=replaced)
 
-    def heads(self) -> dict[str, int]:
-        """The version that each stream has reached."""
-        with self._reading() as connection:
-            return tables.pairs(connection, "SELECT stream, version FROM head")
-
     def pins(self) -> dict[str, int]:
         """Named positions."""
         with self._reading() as connection:
-            return tables.pairs(connection, "SELECT name, position FROM pin ORDER BY name")
+            return tables.pins(connection)
 
     def problems(self) -> list[str]:
         """What is wrong within the database itself; empty when all is well."""

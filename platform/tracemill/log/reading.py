@@ -39,7 +39,7 @@ class Reader:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._lock = threading.Lock()
-        self._seen_change = -1
+        self._seen_change = (0, 0)
         self._snapshot: Snapshot | None = None
         self._local = threading.local()
         self._pid = os.getpid()
@@ -84,6 +84,9 @@ class Reader:
         """The log as of now; read anew only when something was committed since."""
         import pyarrow as pa
 
+        if self._pid != os.getpid():
+            # Some thread that this child does not have may have held the lock.
+            self._lock, self._pid = threading.Lock(), os.getpid()
         with self._lock:
             change = self._journal.changes()
             if self._snapshot is None or change != self._seen_change:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from tracemill.errors import LogDamaged, UnknownKind
+from tracemill.errors import LogDamaged, UnknownKind, UsageError
 from tracemill.events import KINDS, Happened, Recorded, parse
 from tracemill.log.upcast import upcast
 from tracemill.messages import Usage
@@ -59,6 +59,9 @@ COLUMNS = {
 }
 """Every column of a row, in order, with its DuckDB type. Times are UTC."""
 
+MAX_PAYLOAD_CHARACTERS = 16_000_000
+"""An event is a fact, not a file."""
+
 _NOT_IN_PAYLOAD = {"event_id", "kind", "occurred_at", *ENVELOPE}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -86,6 +89,11 @@ def draft(event: Happened) -> Draft:
     """Turn an event into a row without its place in the log."""
     kind: str = getattr(event, "kind")  # noqa: B009 (each subclass declares its own literal)
     payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD)
+    if len(payload) > MAX_PAYLOAD_CHARACTERS:
+        raise UsageError(
+            f"{kind} has {len(payload):,} characters, more than {MAX_PAYLOAD_CHARACTERS:,}: "
+            "put what is large into a file and its digest into the event"
+        )
     return Draft(
         event_id=bytes.fromhex(event.event_id.replace("-", "")),
         keep=event.keep,
@@ -248,7 +256,7 @@ def to_journal(table: "pa.Table") -> list[tuple[Any, ...]]:
     for name, kind in COLUMNS.items():
         column = table[name]
         if name == "event_id":
-            columns.append([bytes.fromhex(v.replace("-", "")) for v in column.to_pylist()])
+            columns.append([bytes.fromhex(str(v).replace("-", "")) for v in column.to_pylist()])
         elif kind == "TIMESTAMP":
             columns.append(column.cast(pa.int64()).to_pylist())
         elif kind == "DECIMAL(18,9)":
@@ -256,11 +264,3 @@ def to_journal(table: "pa.Table") -> list[tuple[Any, ...]]:
         else:
             columns.append(column.to_pylist())
     return list(zip(*columns, strict=True))
-
-
-def from_segment(row: Row) -> Row:
-    """A row of a segment, with aware times."""
-    for name in ("recorded_at", "occurred_at"):
-        naive: datetime = row[name]
-        row[name] = naive.replace(tzinfo=UTC)
-    return row

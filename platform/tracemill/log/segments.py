@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tracemill.errors import LogDamaged
 from tracemill.files import sha256_of, write_atomically
 from tracemill.log import rows
 from tracemill.log.journal import Journal
@@ -31,6 +32,8 @@ GRACE_S = 24 * 3600
 
 BATCH_ROWS = 8_192
 """Rows that are Python objects at one time, at most."""
+_PAGE_ROWS = 1_024  # of the tail
+_TRIES = 10
 _ROW_GROUP_ROWS = 61_440
 _REPEATING = ["kind", "provider", "request_model", "error_type", "actor"]
 
@@ -121,6 +124,46 @@ def gc(journal: Journal, *, grace_s: float = GRACE_S) -> int:
                 path.unlink()
                 deleted += 1
     return deleted
+
+
+def pages(journal: Journal, after: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows behind `after`, in order and without a gap, a page at a time.
+
+    Wherever they are: rows that are sealed, merged or trimmed meanwhile are found where they went.
+    """
+    tries = 0
+    while tries < _TRIES:
+        start = after
+        if raws := journal.following(after, _PAGE_ROWS):
+            yield raws
+            after += len(raws)
+        elif segment := _holding(journal, after + 1):
+            try:
+                for table in read(journal.folder, segment, after):
+                    yield rows.to_journal(table)
+                    after += len(table)
+            except FileNotFoundError:
+                if segment in journal.segments():
+                    raise _missing(journal, segment) from None
+        elif after >= journal.position():
+            return
+        # Rows may move from the journal to a segment between two looks, but not again and again.
+        tries = tries + 1 if after == start else 0
+    raise LogDamaged(
+        f"{journal.folder} lacks position {after + 1}, in the journal as in every segment: "
+        "restore the folder from a copy"
+    )
+
+
+def _holding(journal: Journal, position: int) -> Segment | None:
+    return next((s for s in journal.segments() if s.lo <= position <= s.hi), None)
+
+
+def _missing(journal: Journal, segment: Segment) -> LogDamaged:
+    return LogDamaged(
+        f"{segment_path(journal.folder, segment)} is missing: it holds the events "
+        f"{segment.lo} to {segment.hi}; restore it from a copy"
+    )
 
 
 def read(folder: Path, segment: Segment, after: int = 0) -> Iterator["pa.Table"]:

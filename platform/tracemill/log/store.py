@@ -16,7 +16,6 @@ from tracemill.events import KINDS, Happened, Recorded
 from tracemill.log import rows, segments, views
 from tracemill.log.journal import Durability, Journal
 from tracemill.log.reading import Parameters, Reader
-from tracemill.log.tables import Segment
 from tracemill.log.verify import Verification, verify
 from tracemill.settings import Settings
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 MANY_SEGMENTS = 200
 """Beyond this many live segments questions get slower, so that a fold compacts as well."""
-
-_PAGE = 1_000  # rows of the tail that `read` holds at a time
 
 
 class EventLog:
@@ -110,8 +107,7 @@ class EventLog:
         Raises `UsageError` for a kind that does not exist.
         """
         _check_kinds(kinds)
-        raw = self._all_rows(after) if stream is None else self._stream_rows(stream, after)
-        for row in raw:
+        for row in self._rows(after) if stream is None else self._stream_rows(stream, after):
             if until is not None and row["position"] > until:
                 return
             if kinds is None or row["kind"] in kinds:
@@ -131,13 +127,13 @@ class EventLog:
         """
         _check_kinds(kinds)
         stop = stop or threading.Event()
-        seen_change = -1
+        seen_change = (0, 0)
         while not stop.is_set():
             change = self._journal.changes()
             if change == seen_change:
                 stop.wait(poll_s)
                 continue
-            for row in self._all_rows(after):
+            for row in self._rows(after):
                 after = row["position"]
                 if kinds is None or row["kind"] in kinds:
                     yield rows.recorded(row)
@@ -147,25 +143,9 @@ class EventLog:
         """The last position; 0 when nothing has happened yet."""
         return self._journal.position()
 
-    def _all_rows(self, after: int) -> Iterator[rows.Row]:
-        """Rows behind `after` without a gap, whether they are in the tail or in a segment by now."""
-        while True:
-            if raws := self._journal.following(after, _PAGE):
-                yield from map(rows.from_journal, raws)
-                after += len(raws)
-            elif segment := self._segment_with(after + 1):
-                try:
-                    for table in segments.read(self.folder, segment, after):
-                        yield from map(rows.from_segment, table.to_pylist())
-                        after += len(table)
-                except FileNotFoundError:
-                    if segment in self._journal.segments():
-                        raise
-            else:
-                return
-
-    def _segment_with(self, position: int) -> Segment | None:
-        return next((s for s in self._journal.segments() if s.lo <= position <= s.hi), None)
+    def _rows(self, after: int) -> Iterator[rows.Row]:
+        for page in segments.pages(self._journal, after):
+            yield from map(rows.from_journal, page)
 
     def _stream_rows(self, stream: str, after: int) -> Iterator[rows.Row]:
         kept = self._journal.kept(stream)
@@ -246,7 +226,7 @@ class EventLog:
         if self._folding is not None and self._folding.poll() is None:
             return
         self._folding = subprocess.Popen(
-            [sys.executable, "-m", "tracemill.log", str(self.folder)],
+            [sys.executable, "-P", "-m", "tracemill.log", str(self.folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

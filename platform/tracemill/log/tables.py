@@ -5,9 +5,9 @@ the version of every stream, `segment` the manifest of sealed files, `pin` named
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -193,10 +193,16 @@ def add_segment(connection: apsw.Connection, segment: Segment) -> None:
     connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
 
 
-def pairs(connection: apsw.Connection, query: str) -> dict[str, int]:
-    """The answer to a query for a name and a number."""
-    answer: Iterable[tuple[Any, Any]] = cast(Any, connection.execute(query))
-    return dict(answer)
+def heads(connection: apsw.Connection) -> dict[str, int]:
+    """The version that each stream has reached."""
+    found: Any = connection.execute("SELECT stream, version FROM head")
+    return dict(found)
+
+
+def pins(connection: apsw.Connection) -> dict[str, int]:
+    """Named positions."""
+    found: Any = connection.execute("SELECT name, position FROM pin ORDER BY name")
+    return dict(found)
 
 
 def problems(connection: apsw.Connection) -> list[str]:
