@@ -1,0 +1,96 @@
+"""Build assets with Dagster in this process, and show on screen how it goes.
+
+The runs are recorded in the warehouse, so the UI shows later what was built here.
+"""
+
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+
+import dagster as dg
+from assets.definitions import defs
+from rich.console import Console
+
+from assets import service
+from assets.progress import BuildProgress
+from tracemill.errors import UsageError
+from tracemill.settings import Settings
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def build(settings: Settings, selection: str | None = None, console: Console | None = None) -> int:
+    """Build the assets whose code or inputs have changed, and run their checks.
+
+    Args:
+        selection: a group, an asset, or Dagster's selection syntax, as in `corpus`,
+            `training_splits`, `+corpus/training_splits`; all assets without it.
+
+    Returns 0, or 1 when an asset or a blocking check failed. Raises `UsageError`, when the
+    selection names nothing.
+    """
+    settings.create()
+    console = console or Console()
+    job = defs.resolve_implicit_global_asset_job_def()
+    keys = selected(selection)
+    console.print(f"Building {len(keys)} assets in {settings.warehouse}", highlight=False)
+    started = time.monotonic()
+    progress = BuildProgress(console, total=len(keys))
+    with dg.DagsterInstance.from_config(str(service.home(settings))) as instance, progress.shown():
+        run_id = str(uuid.uuid4())
+        instance.add_event_listener(run_id, progress.follow)
+        result = job.execute_in_process(
+            run_config={**QUIET, **_config(settings)},
+            instance=instance,
+            run_id=run_id,
+            asset_selection=keys,
+            tags={"tracemill/by": "command line"},
+            raise_on_error=False,
+        )
+    ok = result.success and not progress.failed
+    console.print(_summary(progress, ok, time.monotonic() - started), highlight=False)
+    return 0 if ok else 1
+
+
+def selected(selection: str | None) -> Sequence[dg.AssetKey]:
+    """The keys that a selection names, sorted; all without one. `UsageError` when there is none."""
+    graph = defs.resolve_asset_graph()
+    everything = graph.materializable_asset_keys
+    if selection is None:
+        return sorted(everything)
+    groups = {key.path[0] for key in everything}
+    spelled = {key.path[1]: f'key:"{key.to_user_string()}"' for key in everything}
+    spelled |= {group: f'group:"{group}"' for group in groups}
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Dagster's own selection warns as beta.
+            chosen = dg.AssetSelection.from_string(spelled.get(selection, selection))
+            keys = chosen.resolve(graph) & everything
+    except dg.DagsterError as error:
+        raise UsageError(_no_selection(selection, groups)) from error
+    if not keys:
+        raise UsageError(_no_selection(selection, groups))
+    return sorted(keys)
+
+
+def _no_selection(selection: str, groups: set[str]) -> str:
+    return (
+        f"{selection!r} names no asset: give a group ({', '.join(sorted(groups))}), "
+        "an asset such as training_splits, or +corpus/training_splits for all that it needs too"
+    )
+
+
+def _config(settings: Settings) -> dict[str, object]:
+    changed = settings.model_dump(mode="json")
+    return {"resources": {"warehouse": {"config": {"changed": changed}}}}
+
+
+def _summary(progress: BuildProgress, ok: bool, seconds: float) -> str:
+    parts = [
+        f"{len(progress.made)} built",
+        f"{len(progress.unchanged)} unchanged",
+        *([f"[red]{len(progress.failed)} failed[/]"] if progress.failed else []),
+        *([f"{len(progress.skipped)} skipped"] if progress.skipped else []),
+    ]
+    mark = "[green]done[/]" if ok else "[red]failed[/]"
+    return f"{mark}: {', '.join(parts)} in {seconds:.1f} s"

@@ -1,0 +1,219 @@
+"""`tracemill demo`: from nothing to answers, 200 recorded calls, their costs, and what to open next.
+
+Nothing here is staged: the questions come from the records that were harvested on this machine,
+and those that fail do so because nothing was found or because the text was too long.
+"""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from assets.build import build
+from assets.progress import bar
+from assets.retrieval import COLLECTION
+from tracemill.errors import CallFailed
+from tracemill.log import EventLog
+from tracemill.messages import Message, Request
+from tracemill.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tracemill.retrieval.index import Index
+
+QUESTIONS = 200
+WHOLE_DOCUMENT_EVERY = 10
+QUESTION = "When are default parameter values evaluated?"
+NEXT = (
+    ("tracemill ui", "assets, runs, checks and the rendered notebook in the browser"),
+    ("tracemill ask 'How do generators work?'", "a question of yours to the index"),
+    ('tracemill log sql "FROM costs_by_day"', "any question to the log, in DuckDB's SQL"),
+    ('tracemill log sql "FROM failures"', "the calls that failed, and why"),
+    ("marimo edit notebooks/01_first_look.py", "the calls, costs and latencies as a notebook"),
+)
+
+
+class Question(NamedTuple):
+    """One question of the demo."""
+
+    text: str
+    of_whole_document: bool
+    """Put to a whole document, without the index: what an index is for."""
+
+
+def demo(settings: Settings, console: Console | None = None) -> int:
+    """Build everything, ask, make 200 calls, show what they cost; returns the exit code.
+
+    Running it again builds what has changed and asks what this index was not asked yet.
+    """
+    console = console or Console()
+    _heading(console, "1  Records to training splits, documents to an index")
+    code = build(settings, 'group:"sources" or group:"corpus" or group:"retrieval"', console)
+    if code:
+        return code
+    with EventLog.open(settings) as log:
+        from tracemill.retrieval.index import open_index
+
+        index = open_index(settings.indexes, COLLECTION)
+        _heading(console, "2  A question to the index")
+        _ask_one(settings, log, index, console)
+        _heading(console, f"3  {QUESTIONS} questions from the harvested records, each call an event in the log")
+        _ask_many(settings, log, index, console)
+        _heading(console, "4  What it cost")
+        _show_costs(log, console)
+    _heading(console, "5  The log sealed, the notebook rendered")
+    code = build(settings, 'group:"log" or group:"reports"', console)
+    _heading(console, "What to open next")
+    _show_next(settings, console)
+    return code
+
+
+def _ask_one(settings: Settings, log: EventLog, index: "Index", console: Console) -> None:
+    from tracemill.retrieval.answer import ask
+
+    answer = ask(QUESTION, settings=settings, log=log, index=index)
+    console.print(f"  [bold]{QUESTION}[/]")
+    console.print(Padding(escape(answer.text), (0, 4)), highlight=False)
+    for source in answer.sources:
+        if source.cited:
+            where = " > ".join(dict.fromkeys((source.title, *source.headings)))
+            line = f"[{source.number}] {source.source}, {where} ({source.score:.2f})"
+            console.print(f"  [dim]{escape(line)}[/]", highlight=False)
+
+
+def _ask_many(settings: Settings, log: EventLog, index: "Index", console: Console) -> None:
+    questions = _questions(settings.corpus)
+    asked = _asked(log, index)
+    new = [question for question in questions if question.text not in asked]
+    if len(new) < len(questions):
+        known = len(questions) - len(new)
+        console.print(f"  {known} were put to this version of the index before: not asked again")
+    if new:
+        started = time.monotonic()
+        with bar(console, "calls") as progress:
+            waiting = progress.track(new, description="  asking")
+            outcomes = Counter(_outcome(q, settings, log, index) for q in waiting)
+        _tell(outcomes, time.monotonic() - started, console)
+
+
+def _questions(corpus: Path) -> list[Question]:
+    """The first of the unique records in the order of their ids, which are hashes: a fair sample."""
+    import polars as pl
+
+    records = pl.scan_parquet(corpus / "unique_records.parquet")
+    chosen = records.sort("record_id").unique("user_query", keep="first", maintain_order=True)
+    texts = chosen.head(QUESTIONS).select("user_query").collect()["user_query"]
+    return [Question(text, n % WHOLE_DOCUMENT_EVERY == 0) for n, text in enumerate(texts)]
+
+
+def _asked(log: EventLog, index: "Index") -> set[str]:
+    """What was asked of this version of the index, and of whole documents beside it."""
+    from tracemill.llm import passages
+
+    found = log.sql(
+        "SELECT payload ->> '$.question' AS text FROM events "
+        "WHERE kind = 'rag.answered' AND payload ->> '$.index_digest' = $digest",
+        {"digest": index.digest},
+    )
+    whole = log.sql(
+        "SELECT prompt FROM calls WHERE conversation_id = $conversation",
+        {"conversation": _conversation(index)},
+    )
+    return {*found["text"], *(passages.read(prompt).question for prompt in whole["prompt"])}
+
+
+def _outcome(question: Question, settings: Settings, log: EventLog, index: "Index") -> str:
+    """`answered`, `nothing found`, or the type of the error."""
+    from tracemill.retrieval.answer import ask
+
+    if question.of_whole_document:
+        return _ask_whole_document(question.text, settings, log, index)
+    answer = ask(question.text, settings=settings, log=log, index=index)
+    return "nothing found" if answer.not_found else "answered"
+
+
+def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "Index") -> str:
+    """Put the question to all of the document that the best passage is from."""
+    import polars as pl
+
+    from tracemill.llm import client, passages
+
+    best = index.search(text, 1).row(0, named=True)
+    documents = pl.scan_parquet(settings.indexes / "documents.parquet")
+    wanted = documents.filter(pl.col("document_id") == best["document_id"])
+    passage = passages.Passage(1, best["title"], wanted.select("text").collect().item())
+    messages = (
+        Message(role="system", content=passages.INSTRUCTIONS),
+        Message(role="user", content=passages.write(text, [passage])),
+    )
+    request = Request(
+        model="local/extract", messages=messages, conversation_id=_conversation(index)
+    )
+    try:
+        client.generate(request, log=log, actor="demo")
+    except CallFailed as failure:
+        return "nothing found" if failure.error_type == "no_answer" else failure.error_type
+    return "answered"
+
+
+def _conversation(index: "Index") -> str:
+    return f"demo, whole documents, index {index.digest}"
+
+
+def _tell(outcomes: Counter[str], seconds: float, console: Console) -> None:
+    each = ", ".join(f"{count} {what}" for what, count in sorted(outcomes.items()))
+    console.print(f"  {outcomes.total()} asked in {seconds:.1f} s: {each}", highlight=False)
+    console.print(
+        f"  [dim]Each question is that of a harvested record. One in {WHOLE_DOCUMENT_EVERY} was put "
+        "to a whole document instead of passages:\n  those are the ones that can be too long.[/]",
+        highlight=False,
+    )
+
+
+def _show_costs(log: EventLog, console: Console) -> None:
+    import polars as pl
+
+    from tracemill.llm import prices
+
+    ours = log.sql(
+        "SELECT provider, request_model, sum(calls)::BIGINT AS calls, "
+        "sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens, "
+        "sum(cost_usd) AS cost_usd FROM costs_by_day GROUP BY ALL ORDER BY cost_usd DESC"
+    )
+    finished = log.sql("SELECT status, ended_at, input_tokens, output_tokens FROM calls")
+    hosted = prices.what_if(finished).filter(pl.col("provider") != "local")
+    console.print(_costs_table("  What was called", ours))
+    console.print(_costs_table("  The answered calls, had they gone to a hosted model", hosted))
+
+
+def _costs_table(title: str, frame: "pl.DataFrame") -> Padding:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("model", min_width=28)
+    for column in ("calls", "tokens in", "tokens out", "US dollars"):
+        table.add_column(column, justify="right")
+    for row in frame.iter_rows(named=True):
+        counts = (f"{row[name]:,}" for name in ("calls", "input_tokens", "output_tokens"))
+        cost = "no price" if row["cost_usd"] is None else f"{row['cost_usd']:.6f}"
+        table.add_row(f"{row['provider']}/{row['request_model']}", *counts, cost)
+    return Padding(table, (0, 0, 0, 1))
+
+
+def _show_next(settings: Settings, console: Console) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    for command, what in NEXT:
+        table.add_row(f"[bold]{escape(command)}[/]", what)
+    console.print(Padding(table, (0, 2)))
+    raw = settings.warehouse / "raw"
+    console.print(f"  Your own files: records to {raw}/records, documents to {raw}/documents, then")
+    console.print("  [bold]tracemill build[/], which makes only what has changed.")
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print(f"\n[bold cyan]{text}[/]", highlight=False)

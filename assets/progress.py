@@ -1,0 +1,111 @@
+"""What a build shows on screen: one line an asset as it finishes, and a bar of what is left."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster import DagsterEventType as Type
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+
+def bar(console: Console, unit: str) -> Progress:
+    """A progress bar that leaves nothing behind; without a terminal it shows nothing."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+@dataclass
+class BuildProgress:
+    """Follows the events of one run, and counts what was made, kept as it was, or failed."""
+
+    console: Console
+    total: int
+    made: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def shown(self) -> "Iterator[BuildProgress]":
+        self._started: dict[str, float] = {}
+        with bar(self.console, "assets") as self._bar:
+            self._task = self._bar.add_task("starting", total=self.total)
+            yield self
+
+    def follow(self, entry: dg.EventLogEntry) -> None:
+        """Show one event of the run; given to `DagsterInstance.add_event_listener`."""
+        event = entry.dagster_event
+        if event is None:
+            return
+        if event.event_type is Type.STEP_START:
+            self._started[event.step_key or ""] = time.monotonic()
+            self._bar.update(self._task, description=_name(event))
+        elif event.event_type is Type.ASSET_MATERIALIZATION:
+            self._finished(event)
+        elif event.event_type is Type.ASSET_CHECK_EVALUATION:
+            self._checked(event.asset_check_evaluation_data)
+        elif event.event_type is Type.STEP_FAILURE:
+            self._broke(event)
+        elif event.event_type is Type.STEP_SKIPPED:
+            self.skipped.append(_name(event))
+            self._line("yellow", "-", _name(event), "skipped: what it needs is not there")
+
+    def _finished(self, event: dg.DagsterEvent) -> None:
+        metadata = event.materialization.metadata
+        rows = f"{metadata['dagster/row_count'].value:,}"
+        seconds = time.monotonic() - self._started[event.step_key or ""]
+        if metadata["unchanged"].value:
+            self.unchanged.append(_name(event))
+            self._line("dim", "=", _name(event), f"{rows:>9}  unchanged")
+        else:
+            self.made.append(_name(event))
+            self._line("green", "✓", _name(event), f"{rows:>9}  {seconds:5.1f} s")
+        self._bar.advance(self._task)
+
+    def _checked(self, check: dg.AssetCheckEvaluation) -> None:
+        key = f"{check.asset_key.path[-1]}: {check.check_name}"
+        warns = check.severity is dg.AssetCheckSeverity.WARN
+        said = escape(check.description or "")
+        if check.passed:
+            self.console.print(f"      [dim]✓ {key}  {said}[/]", highlight=False)
+        else:
+            (self.skipped if warns else self.failed).append(key)
+            style, word = ("yellow", "warns") if warns else ("red", "failed")
+            self.console.print(f"      [{style}]✗ {key} {word}  {said}[/]", highlight=False)
+
+    def _broke(self, event: dg.DagsterEvent) -> None:
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        self.failed.append(_name(event))
+        reason = error.message.strip() if error else "failed"
+        self._line("red", "✗", _name(event), reason.splitlines()[0])
+
+    def _line(self, style: str, mark: str, name: str, rest: str) -> None:
+        self.console.print(f"  [{style}]{mark} {name:<26} {escape(rest)}[/]", highlight=False)
+
+
+def _name(event: dg.DagsterEvent) -> str:
+    if event.event_type is Type.ASSET_MATERIALIZATION:
+        return event.materialization.asset_key.to_user_string()
+    return (event.step_key or "").replace("__", "/", 1)

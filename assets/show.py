@@ -1,0 +1,68 @@
+"""What an asset's page shows: a sample as a Markdown table, and plots as pictures in Markdown."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, ACCENT, FAINT = "#1f2933", "#2b6cb0", "#cbd2d9"
+
+
+def sample(frame: "pl.DataFrame", rows: int = 5, width: int = 90) -> str:
+    """The first rows as a Markdown table; long texts are cut to `width` characters."""
+    head = frame.head(rows)
+    lines = [head.columns, ["---"] * head.width, *head.iter_rows()]
+    return "\n".join(
+        "| " + " | ".join(_cell(cell, width) for cell in line) + " |" for line in lines
+    )
+
+
+def _cell(value: object, width: int) -> str:
+    text = " ".join(str("" if value is None else value).split())
+    cut = text if len(text) <= width else text[: width - 1] + "…"
+    return cut.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+
+
+def bars(title: str, labels: Sequence[str], values: Sequence[float], unit: str) -> str:
+    """A horizontal bar chart, the first label on top."""
+    figure, axes = _plot(title, height=0.9 + 0.32 * max(len(labels), 2))
+    drawn = axes.barh(list(labels), list(values), color=ACCENT)
+    axes.bar_label(drawn, labels=[f"{value:,.6g}" for value in values], padding=4, color=INK)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel(unit)
+    return _picture(title, figure)
+
+
+def histogram(title: str, values: "pl.Series", unit: str, bins: int = 40) -> str:
+    """How many lie where; the top hundredth is gathered in the last bar."""
+    figure, axes = _plot(title)
+    most = values.quantile(0.99)
+    clipped = values if most is None else values.clip(upper_bound=most)
+    axes.hist(clipped.to_numpy(), bins=bins, color=ACCENT)
+    axes.set_xlabel(unit)
+    axes.set_ylabel("count")
+    return _picture(title, figure)
+
+
+def _plot(title: str, height: float = 2.6) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=9)
+    return figure, axes
+
+
+def _picture(title: str, figure: "Figure") -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"

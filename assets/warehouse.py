@@ -1,0 +1,151 @@
+"""What each asset left in the warehouse, and whether it is still what its inputs ask for.
+
+An asset whose code and inputs have the digests of the last time is not made again: it reports
+what lies there. Deleting its files, or `warehouse/dagster/`, makes it anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypedDict
+
+import dagster as dg
+from pydantic import Field
+
+from tracemill.files import write_text_atomically
+from tracemill.log import EventLog
+from tracemill.settings import Settings
+
+Fact = int | float | str
+OWNERS = ["team:tracemill"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an asset left behind."""
+
+    digest: str
+    """Of the content: what reads it is made again when this changes."""
+    rows: int
+    """How many things it holds."""
+    files: tuple[Path, ...]
+    """Where; an asset with a missing file is made again."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """Numbers and short texts for the asset's page."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """Markdown for the asset's page: samples and plots."""
+    notebook: Path | None = None
+    """A rendered notebook, opened from the asset's page."""
+
+
+class Origin(TypedDict):
+    """Fields of `tracemill.events.Happened`."""
+
+    actor: str
+    correlation_id: str
+
+
+class Warehouse(dg.ConfigurableResource):
+    """The folder with all data, and the record of what each asset last made of it."""
+
+    changed: dict[str, Any] = Field(default_factory=dict)
+    """The settings of `tracemill.settings`, where they are not those of the environment."""
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(**self.changed) if self.changed else Settings.find()
+
+    def open_log(self) -> EventLog:
+        return EventLog.open(self.settings)
+
+    def origin(self, context: dg.AssetExecutionContext) -> Origin:
+        """Who appends an event, and in which run."""
+        name = context.asset_key.to_user_string()
+        return Origin(actor=f"asset {name}", correlation_id=context.run_id)
+
+    def digest(self, key: dg.AssetKey) -> str:
+        """The digest of what an asset last made; a `dg.Failure` when it has made nothing."""
+        record = self.last(key)
+        if record is None:
+            name = key.to_user_string()
+            raise dg.Failure(f"{name} has not been built: run `tracemill build {name}` first")
+        return record["made"]["digest"]
+
+    def last(self, key: dg.AssetKey) -> dict | None:
+        """The record of the last time: `run`, `code`, `inputs` and what was `made`, or None."""
+        file = self._record(key)
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def make(
+        self,
+        context: dg.AssetExecutionContext,
+        work: Callable[[], Made],
+        inputs: Mapping[str, str] | None = None,
+    ) -> dg.MaterializeResult:
+        """Do the work, unless code and inputs are those of the last time and its files are there.
+
+        `inputs` are digests by name; without them, those of the assets that this one depends on.
+        """
+        key = context.asset_key
+        if inputs is None:
+            upstream = sorted(context.assets_def.asset_deps[key])
+            inputs = {dep.to_user_string(): self.digest(dep) for dep in upstream}
+        asked = {"code": context.assets_def.code_versions_by_key[key], "inputs": dict(inputs)}
+        record = self.last(key)
+        if record is not None and self._still_holds(record, asked):
+            return self._result(record["made"], unchanged=True)
+        made = self._portable(work())
+        self._write(key, {"run": context.run_id, **asked, "made": made})
+        return self._result(made, unchanged=False)
+
+    def _result(self, made: dict, *, unchanged: bool) -> dg.MaterializeResult:
+        metadata = {
+            "dagster/row_count": made["rows"],
+            "unchanged": unchanged,
+            **made["facts"],
+            **{name: dg.MetadataValue.md(text) for name, text in made["pages"].items()},
+        }
+        if made["notebook"]:
+            file = self.settings.warehouse / made["notebook"]
+            metadata["notebook"] = dg.MetadataValue.notebook(str(file))
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made["digest"]))
+
+    def _portable(self, made: Made) -> dict:
+        root = self.settings.warehouse
+        sizes = {str(file.relative_to(root)): file.stat().st_size for file in made.files}
+        notebook = made.notebook and str(made.notebook.relative_to(root))
+        return {**asdict(made), "files": sizes, "notebook": notebook}
+
+    def _still_holds(self, record: dict, asked: dict) -> bool:
+        if {"code": record["code"], "inputs": record["inputs"]} != asked:
+            return False
+        files = {
+            self.settings.warehouse / name: size for name, size in record["made"]["files"].items()
+        }
+        return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
+
+    def _record(self, key: dg.AssetKey) -> Path:
+        return self.settings.dagster_home.joinpath("made", *key.path).with_suffix(".json")
+
+    def _write(self, key: dg.AssetKey, record: dict) -> None:
+        write_text_atomically(self._record(key), json.dumps(record, indent=1))
+
+
+def code_of(*modules: str) -> str:
+    """A digest of the source of these modules and packages: the `code_version` of an asset.
+
+    An edit anywhere in them makes the asset anew; nobody has to remember to raise a number.
+    """
+    digest = hashlib.sha256()
+    for name in modules:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"no module {name}")
+        file = Path(spec.origin)
+        files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+        for source in files:
+            digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
