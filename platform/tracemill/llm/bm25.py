@@ -30,8 +30,8 @@ _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """The words that count, in lower case and in order."""
-    return [word for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
+    """The words that count: in lower case, in the singular, in order."""
+    return [_singular(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
 
 
 def build(texts: Iterable[str]) -> Any:
@@ -71,6 +71,17 @@ def load(folder: Path) -> Any:
 def _weight(holders: int, count: int) -> float:
     """Inverse document frequency as Lucene computes it, which is bm25s's default."""
     return math.log(1 + (count - holders + 0.5) / (holders + 0.5))
+
+
+def _singular(word: str) -> str:
+    """Harman's S stemmer (1991, "How effective is suffixing?"): the first rule that fits."""
+    if len(word) > 4 and word.endswith("ies") and word[-4] not in "ae":
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("es") and word[-3] not in "aeo":
+        return word[:-1]
+    if len(word) > 3 and word.endswith("s") and word[-2] not in "us":
+        return word[:-1]
+    return word
 
 
 def _quiet() -> Any:

@@ -72,19 +72,26 @@ def spans(
     marks = tokenizer.starts(text).tolist()
     path: list[tuple[int, str]] = []
     start, headings = 0, ()
-    for piece in _pieces(text, blocks(text, format), marks, tokens):
+    head, head_path = 0, ()  # the headings right before a piece: they go where it goes
+    for piece in _pieces(text, blocks(text, format), marks, tokens, overlap):
         full = _count(marks, start, piece.end) > tokens
         section = piece.level > 0 and _count(marks, start, piece.start) >= SMALL
         if piece.start > start and (full or section):
-            yield Span(start, piece.start, _count(marks, start, piece.start), headings)
-            repeat = 0 if piece.level else overlap
-            start = _back(text, marks, start, piece, repeat=repeat, limit=tokens)
-            headings = tuple(heading for _, heading in path)
+            fits = _count(marks, head, piece.end) <= tokens
+            before, cut = start, (head if start < head and fits else piece.start)
+            yield Span(before, cut, _count(marks, before, cut), headings)
+            start, headings = cut, (head_path if cut < piece.start else _names(path))
+            if cut == piece.start and not piece.level:
+                start = _back(text, marks, before, piece, overlap, tokens)
         if piece.level:
             path = [above for above in path if above[0] < piece.level]
             path.append((piece.level, piece.heading))
         if start == piece.start:
-            headings = tuple(heading for _, heading in path)
+            headings = _names(path)
+        if not piece.level:
+            head, head_path = piece.end, ()
+        elif head == piece.start:
+            head_path = _names(path)
     yield Span(start, len(text), _count(marks, start, len(text)), headings)
 
 
@@ -104,17 +111,22 @@ def searchable(chunks: "pl.DataFrame") -> "pl.Series":
     return chunks.select(pl.concat_str("title", headings, "text", separator="\n")).to_series()
 
 
-def _pieces(text: str, whole: list[Block], marks: list[int], limit: int) -> Iterator[Block]:
-    """The blocks, with those of too many tokens cut in several."""
+def _names(path: list[tuple[int, str]]) -> tuple[str, ...]:
+    return tuple(heading for _, heading in path)
+
+
+def _pieces(
+    text: str, whole: list[Block], marks: list[int], limit: int, overlap: int
+) -> Iterator[Block]:
+    """The blocks; those of too many tokens in several parts that leave room for the overlap."""
     for block in whole:
         start, level = block.start, block.level
         while _count(marks, start, block.end) > limit:
-            last = marks[bisect_left(marks, start) + limit]
+            last = marks[bisect_left(marks, start) + limit - overlap]
             cut = _cut(text, start, max(last, start + 1))
             yield Block(start, cut, level, block.heading)
             start, level = cut, 0
-        if start < block.end:
-            yield Block(start, block.end, level, block.heading if level else "")
+        yield Block(start, block.end, level, block.heading)
 
 
 def _cut(text: str, start: int, last: int) -> int:
@@ -127,13 +139,11 @@ def _cut(text: str, start: int, last: int) -> int:
     return last
 
 
-def _back(
-    text: str, marks: list[int], before: int, piece: Block, *, repeat: int, limit: int
-) -> int:
-    """Where a chunk that continues with `piece` begins: up to `repeat` tokens earlier."""
+def _back(text: str, marks: list[int], before: int, piece: Block, overlap: int, limit: int) -> int:
+    """Where a chunk that continues with `piece` begins: up to `overlap` tokens earlier."""
     at, end = bisect_left(marks, piece.start), bisect_left(marks, piece.end)
-    first = max(at - repeat, end - limit)
-    if not repeat or first >= at or first <= bisect_left(marks, before):
+    first = max(at - overlap, end - limit)
+    if first >= at or first <= bisect_left(marks, before):
         return piece.start
     for pattern in _CUTS[1:]:
         found = pattern.search(text, marks[first], piece.start)

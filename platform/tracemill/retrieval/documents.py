@@ -116,13 +116,12 @@ def _markdown(text: str) -> Iterator[_Begin]:
     """CommonMark with tables, read by markdown-it; its tokens know their lines."""
     lines = _lines(text)
     tokens: list[Any] = _parser().parse(text)
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+    for number, token in enumerate(tokens):
         if token.level or token.map is None or token.nesting < 0:
             continue
         start = lines[int(token.map[0])]
         if token.type == "heading_open":
-            yield _Begin(start, int(token.tag[1]), _plain(after))
-            yield _Begin(lines[min(token.map[1], len(lines) - 1)])
+            yield _Begin(start, int(token.tag[1]), _plain(tokens[number + 1]))
         else:
             yield _Begin(start)
 
@@ -155,7 +154,6 @@ def _underlined(text: str) -> Iterator[_Begin]:
             if style not in styles:
                 styles.append(style)
             yield _Begin(begins[number], min(styles.index(style) + 1, 6), heading)
-            yield _Begin(begins[number + length])
             number, after_gap = number + length, True
             continue
         if after_gap and lines[number] and not lines[number][0].isspace():

@@ -18,13 +18,20 @@ CONTEXT_TOKENS = 4_096
 """The most tokens that a request may have."""
 
 SENTENCES = 3
-# Of the question's weight, what an answer must hold, and what share of the best sentence's
-# score a further one.
-ENOUGH, CLOSE = 0.35, 0.6
+# A further sentence must score this share of the best one.
+CLOSE = 0.6
+# Share of the question's words that the chosen sentences must hold. On SQuAD 1.1 (600 questions,
+# five passages each) 0.6 answers 89 % of those whose article is there, 84 % of these answers hold
+# the right words, and refuses 48 % of those whose article is not; 0.5: 98 %, 82 %, 23 %.
+ENOUGH = 0.6
 # A paragraph without a full stop, such as code, is one sentence up to this length.
 _LONGEST = 600
+# Fewer words that count are a label, not an answer.
+_SHORTEST = 3
 
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^\sa-z])|\n\s*\n|\n(?=[-*+#] |\d+\. )")
+# A heading of Markdown, or a line with a line of one character below it.
+_HEADING = re.compile(r"^#+ .*$|^.*\n([^\w\s])\1{2,}[ \t]*$", re.MULTILINE)
 
 
 class Sentence(NamedTuple):
@@ -99,10 +106,10 @@ def _held(sentence: Sentence) -> list[str]:
 
 
 def _sentences(passage: Passage) -> Iterator[Sentence]:
-    for part in _END.split(passage.text):
+    for part in _END.split(_HEADING.sub("\n\n", passage.text)):
         for begin in range(0, len(part), _LONGEST):
             text = " ".join(part[begin : begin + _LONGEST].split())
-            if bm25.words(text):
+            if len(bm25.words(text)) >= _SHORTEST:
                 yield Sentence(passage, text)
 
 
