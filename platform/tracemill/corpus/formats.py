@@ -30,9 +30,10 @@ def _text_of(file: IO[bytes], newline: str | None = None) -> io.TextIOWrapper:
 
 
 def _jsonl(file: IO[bytes]) -> Iterator[Line]:
-    for number, text in enumerate(_text_of(file), start=1):
-        if text.strip():
-            yield _json_line(number, text.rstrip("\n"))
+    with _text_of(file) as lines:
+        for number, text in enumerate(lines, start=1):
+            if text.strip():
+                yield _json_line(number, text.rstrip("\n"))
 
 
 def _json_line(number: int, text: str) -> Line:
@@ -50,7 +51,8 @@ def _json_row(number: int, value: Any, text: str) -> Line:
 
 def _json(file: IO[bytes]) -> Iterator[Line]:
     """An array of rows, or rows one after the other; after a row that is not JSON comes nothing."""
-    text = _text_of(file).read()
+    with _text_of(file) as whole:
+        text = whole.read()
     decoder, at, number = json.JSONDecoder(), 0, 1
     while True:
         start = _skip(text, at)
@@ -75,21 +77,28 @@ def _skip(text: str, at: int) -> int:
 
 def _csv(file: IO[bytes], delimiter: str = ",") -> Iterator[Line]:
     csv.field_size_limit(2**31 - 1)  # The default refuses texts over 128 KB.
-    reader = csv.reader(_text_of(file, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    with _text_of(file, newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        for number, row in _csv_rows(reader):
+            if isinstance(row, csv.Error):
+                yield Line(number, None, f"not CSV: {row}")
+            elif header is None:
+                header = row
+            elif row:
+                yield _csv_line(number, header, row, delimiter)
+
+
+def _csv_rows(reader: Any) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Each row, or why it is none, with the line where it begins."""
     while True:
-        number = reader.line_num + 1
+        number: int = reader.line_num + 1
         try:
-            row = next(reader)
+            yield number, next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Line(number, None, f"not CSV: {error}")
-            continue
-        if header is None:
-            header = row
-        elif row:
-            yield _csv_line(number, header, row, delimiter)
+            yield number, error
 
 
 def _csv_line(number: int, header: list[str], row: list[str], delimiter: str) -> Line:

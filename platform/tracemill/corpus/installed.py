@@ -156,10 +156,15 @@ def _topics() -> Iterator[Document]:
 
 
 def _distributions() -> list[Distribution]:
-    """Every installed distribution once, the first on the path, sorted by normalised name."""
+    """Every installed distribution once, the first on the path, sorted by normalised name.
+
+    What an interrupted installation left behind has no name, and is passed over.
+    """
     found: dict[str, Distribution] = {}
     for each in distributions():
-        found.setdefault(re.sub(r"[-_.]+", "-", each.name).lower(), each)
+        name: str | None = each.name
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), each)
     return [each for _, each in sorted(found.items())]
 
 
