@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
@@ -30,13 +30,14 @@ from tracemill.events import LogTailLost
 from tracemill.log import rows, tables
 from tracemill.log.rows import Draft
 from tracemill.log.tables import End, Segment, Work
-from tracemill.log.turn import Turn, inodes, refuse_shared_file_system, this_boot
+from tracemill.log.turn import Names, Turn, refuse_shared_file_system, this_boot
 
 Durability = Literal["kill", "power"]
 
 _SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
 _WAIT_MS = 30_000
 _GROUP = 256  # events that one commit takes from the queue, at most
+_CHECKPOINT_PAGES = 4_096  # 16 MB of WAL; each checkpoint syncs twice while everyone waits
 _TRIM = 500  # rows that one step of trimming deletes, so that appenders hardly wait
 _SYNCHRONOUS: Mapping[Durability, str] = {
     "kill": "PRAGMA synchronous = NORMAL",
@@ -70,16 +71,16 @@ class Journal:
             )
         self.folder = folder
         self._path = folder / "journal.db"
-        self._names = tuple(f"{self._path}{end}" for end in ("", "-wal", "-shm"))
+        names = ("journal.db", "journal.db-wal", "journal.db-shm")
+        self._writer_files, self._reader_files = Names(folder, *names), Names(folder, *names)
         self._turn = Turn(folder / "journal.lock")
         self._queue: deque[_Request] = deque()
         self._commits = threading.Lock()
         self._reads = threading.RLock()  # taken after _commits by whoever needs both
         self._writer: apsw.Connection | None = None
-        self._writer_inodes: tuple[int | None, ...] = ()
+        self._writer_work: tuple[int, Work] | None = None
         self._writer_durability: Durability | None = None
         self._reader: apsw.Connection | None = None
-        self._reader_inodes: tuple[int | None, ...] = ()
         self._openings = 0
         self._ready = False
         self._pid = os.getpid()
@@ -154,7 +155,7 @@ class Journal:
             connection = self._usable_writer(durability)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                work = Work(connection, *tables.ends(connection))
+                work = self._begun(connection)
                 self._sealed = work.sealed
                 self._check_mark(work)
                 yield work
@@ -166,13 +167,20 @@ class Journal:
                     # What this connection has cached may be as wrong as the file.
                     self._close_connections()
                 raise
-            if inodes(self._names) != self._writer_inodes:
+            if not self._writer_files.same():
                 self._rescue()
                 raise JournalReplaced(
                     f"{self._path} or its side files were replaced during an append, which is "
                     "therefore not acknowledged: append the same events again"
                 )
+            self._writer_work = connection.data_version(), work
             self._turn.set_mark(work.end.position)
+
+    def _begun(self, connection: apsw.Connection) -> Work:
+        """Where the log ends, looked up only when another connection has committed since ours."""
+        if self._writer_work is not None and self._writer_work[0] == connection.data_version():
+            return replace(self._writer_work[1])
+        return Work(connection, *tables.ends(connection))
 
     def _check_mark(self, work: Work) -> None:
         """Compare with the high-water mark: are acknowledged events missing?"""
@@ -195,7 +203,7 @@ class Journal:
     def _usable_writer(self, durability: Durability = "kill") -> apsw.Connection:
         """The writing connection, opened if need be. Call it holding the turn."""
         self._refuse_foreign_process()
-        if self._writer is not None and inodes(self._names) != self._writer_inodes:
+        if self._writer is not None and not self._writer_files.same():
             self._rescue()
         if self._writer is None:
             self._writer = self._open_writer()
@@ -207,7 +215,7 @@ class Journal:
 
     def _rescue(self) -> None:
         """Somebody deleted or replaced our files: save what only this connection still sees."""
-        now, then = inodes(self._names), self._writer_inodes
+        now, then = self._writer_files.now(), self._writer_files.inodes
         if self._writer is not None and now[0] == then[0] and now[1] != then[1]:
             # The deleted WAL lives on as long as it is open: move its pages into the database. No
             # other process can have written meanwhile, because the high-water mark stops it.
@@ -223,11 +231,12 @@ class Journal:
         connection.pragma("page_size", 4096)
         connection.pragma("journal_mode", "wal")
         connection.pragma("journal_size_limit", 64 << 20)
+        connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
         connection.pragma("fullfsync", True)  # macOS: a sync that reaches the disk
         connection.pragma("checkpoint_fullfsync", True)
         tables.create(connection)
         # Now the side files exist; from here on they must stay the same.
-        self._writer_inodes = inodes(self._names)
+        self._writer_files.set(self._writer_files.now())
         return connection
 
     def _refuse_to_start_over(self) -> None:
@@ -256,7 +265,7 @@ class Journal:
         if end.position < mark.position and mark.boot == this_boot():
             reader.close()
             raise self._missing(end.position, mark.position)
-        self._reader_inodes = inodes(self._names)
+        self._reader_files.set(self._reader_files.now())
         self._openings += 1
         return reader
 
@@ -277,7 +286,7 @@ class Journal:
         if not self._ready:
             self._make_ready()
         with _translated(self._path), self._reads:
-            if self._reader is not None and inodes(self._names) != self._reader_inodes:
+            if self._reader is not None and not self._reader_files.same():
                 self._reader.close()
                 self._reader = None
             if self._reader is None:
@@ -359,7 +368,7 @@ class Journal:
         with self._commits, self._transaction("power") as work:
             if work.sealed != segment.lo - 1:
                 return False
-            tables.add_segment(work.connection, segment)
+            tables.add_segment(work, segment)
             return True
 
     def replace(self, old: Sequence[Segment], new: Segment, when_us: int) -> None:
@@ -369,7 +378,7 @@ class Journal:
                 "UPDATE segment SET replaced_at = ? WHERE file = ?",
                 [(when_us, segment.file) for segment in old],
             )
-            tables.add_segment(work.connection, new)
+            tables.add_segment(work, new)
 
     def forget(self, segment: Segment) -> None:
         """Drop a replaced segment from the manifest, after its file is gone."""
@@ -403,7 +412,7 @@ class Journal:
             for connection in (self._writer, self._reader):
                 if connection is not None:
                     connection.close()
-            self._writer = self._reader = None
+            self._writer = self._reader = self._writer_work = None
 
     def _refuse_foreign_process(self) -> None:
         if self._pid != os.getpid():

@@ -6,11 +6,15 @@ has a DuckDB connection of its own, and views are renewed only when something wa
 # pyarrow's types are partial:
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
+import ctypes
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakSet
 
 from tracemill.errors import UsageError
 from tracemill.log import rows, segments, views
@@ -33,6 +37,15 @@ class Snapshot(NamedTuple):
     """Rows behind the last segment."""
 
 
+@dataclass
+class _Session:
+    """One thread's DuckDB connection, and what its views show."""
+
+    connection: "duckdb.DuckDBPyConnection | None" = None
+    snapshot: Snapshot | None = None
+    until: int | None = None
+
+
 class Reader:
     """Answers questions about one log; shared by threads."""
 
@@ -41,26 +54,37 @@ class Reader:
         self._lock = threading.Lock()
         self._seen_change = (0, 0)
         self._snapshot: Snapshot | None = None
-        self._local = threading.local()
-        self._pid = os.getpid()
+        self._sessions: dict[int, _Session] = {}
+        _readers.add(self)
 
-    def sql(self, query: str, parameters: Parameters | None, until: int | None) -> "pl.DataFrame":
-        """See `EventLog.sql`."""
+    def arrow(self, query: str, parameters: Parameters | None, until: int | None) -> "pa.Table":
+        """See `EventLog.arrow`."""
         import duckdb
-        import polars as pl
-        import polars.selectors as cs
 
         connection = self._connection(until)
         try:
-            relation = connection.sql(query, params=parameters)
+            # None (which the stubs deny): a statement without an answer.
+            relation: duckdb.DuckDBPyRelation | None
+            relation = cast(
+                "duckdb.DuckDBPyRelation | None", connection.sql(query, params=parameters)
+            )
+            table = rows.to_arrow([]).select([]) if relation is None else relation.to_arrow_table()
         except duckdb.Error as error:
             raise UsageError(f"this query does not run: {error}") from error
-        # None: a statement without a result, such as SET.
-        answer = pl.DataFrame() if relation is None else relation.pl()  # pyright: ignore[reportUnnecessaryComparison]
-        return answer.with_columns(cs.datetime(time_zone=None).dt.replace_time_zone("UTC"))
+        return table.cast(_in_utc(table.schema))
+
+    def sql(self, query: str, parameters: Parameters | None, until: int | None) -> "pl.DataFrame":
+        """See `EventLog.sql`."""
+        _refuse_polars_after_fork()
+        import polars as pl
+
+        answer = pl.from_arrow(self.arrow(query, parameters, until))
+        assert isinstance(answer, pl.DataFrame)
+        return answer
 
     def frame(self, kinds: Sequence[str] | None, after: int, until: int | None) -> "pl.LazyFrame":
         """See `EventLog.frame`."""
+        _refuse_polars_after_fork()
         import polars as pl
         import polars.selectors as cs
 
@@ -84,9 +108,6 @@ class Reader:
         """The log as of now; read anew only when something was committed since."""
         import pyarrow as pa
 
-        if self._pid != os.getpid():
-            # Some thread that this child does not have may have held the lock.
-            self._lock, self._pid = threading.Lock(), os.getpid()
         with self._lock:
             change = self._journal.changes()
             if self._snapshot is None or change != self._seen_change:
@@ -103,18 +124,26 @@ class Reader:
 
     def _connection(self, until: int | None) -> "duckdb.DuckDBPyConnection":
         """This thread's connection, with views as of now."""
-        snapshot, local = self.snapshot(), self._local
-        if getattr(local, "pid", None) != os.getpid():
-            # A connection from before a fork has lost its threads: leave it alone, make a new one.
-            local.pid, local.connection, local.shown = os.getpid(), self._connect(), None
-        connection: duckdb.DuckDBPyConnection = local.connection
-        shown = local.shown
-        if shown is None or shown[0] is not snapshot or shown[1] != until:
-            connection.register("tail", snapshot.tail)
+        snapshot = self.snapshot()
+        # By thread: a new thread may take over the connection of one that has ended.
+        session = self._sessions.setdefault(threading.get_ident(), _Session())
+        if session.connection is None:
+            session.connection = self._connect()
+        if session.snapshot is not snapshot or session.until != until:
+            session.connection.register("tail", snapshot.tail)
             paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
-            views.create(connection, paths, tail="tail", until=until)
-            local.shown = (snapshot, until)
-        return connection
+            views.create(session.connection, paths, tail="tail", until=until)
+            session.snapshot, session.until = snapshot, until
+        return session.connection
+
+    def after_fork_in_child(self) -> None:
+        """Threads are gone, and with them whoever held the lock and what worked for DuckDB."""
+        self._lock = threading.Lock()
+        for session in self._sessions.values():
+            if session.connection is not None:
+                # Never destroyed: that would wait for the threads of the parent for ever.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.connection))
+        self._sessions = {}
 
     def _connect(self) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB that can read the warehouse, but neither the journal nor the network."""
@@ -137,3 +166,34 @@ class Reader:
 
 def _derived_folders(warehouse: Path) -> list[Path]:
     return [path for path in warehouse.glob("*") if path.is_dir() and path.name != "log"]
+
+
+def _in_utc(schema: "pa.Schema") -> "pa.Schema":
+    """The log's times are UTC; DuckDB's plain timestamps do not say so."""
+    import pyarrow as pa
+
+    aware = pa.timestamp("us", tz="UTC")
+    return pa.schema([f.with_type(aware) if f.type == pa.timestamp("us") else f for f in schema])
+
+
+_readers: WeakSet[Reader] = WeakSet()
+_polars_was_forked = False
+
+
+def _after_fork_in_child() -> None:
+    global _polars_was_forked
+    _polars_was_forked = "polars" in sys.modules
+    for reader in _readers:
+        reader.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _refuse_polars_after_fork() -> None:
+    """Polars hangs in a child whose parent has used it: its threads are not there."""
+    if _polars_was_forked:
+        raise UsageError(
+            "Polars, which the parent process has loaded, hangs after a fork: use log.arrow() or "
+            "log.read() here, or start the process with the method 'spawn' or 'forkserver'"
+        )

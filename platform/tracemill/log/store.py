@@ -21,6 +21,7 @@ from tracemill.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 MANY_SEGMENTS = 200
 """Beyond this many live segments questions get slower, so that a fold compacts as well."""
@@ -153,7 +154,7 @@ class EventLog:
             yield from (row for row in map(rows.from_journal, kept) if row["position"] > after)
             return
         query = "SELECT * FROM events WHERE stream = ? AND position > ? ORDER BY position"
-        yield from self.sql(query, [stream, after]).iter_rows(named=True)
+        yield from self.arrow(query, [stream, after]).to_pylist()
 
     # Questions
 
@@ -166,6 +167,12 @@ class EventLog:
         when the query does not run.
         """
         return self._reader.sql(query, parameters, until)
+
+    def arrow(
+        self, query: str, parameters: Parameters | None = None, *, until: int | None = None
+    ) -> "pa.Table":
+        """`sql` with the answer as an Arrow table: also works in a forked child, where Polars hangs."""
+        return self._reader.arrow(query, parameters, until)
 
     def frame(
         self, kinds: Collection[str] | None = None, *, after: int = 0, until: int | None = None

@@ -188,9 +188,10 @@ def segments(connection: apsw.Connection, *, replaced: bool = False) -> list[Seg
     return [Segment(*row) for row in connection.execute(query)]
 
 
-def add_segment(connection: apsw.Connection, segment: Segment) -> None:
+def add_segment(work: Work, segment: Segment) -> None:
     """Put a segment into the manifest."""
-    connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
+    work.sealed = max(work.sealed, segment.hi)
+    work.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
 
 
 def heads(connection: apsw.Connection) -> dict[str, int]:

@@ -7,7 +7,8 @@ last acknowledged position, so that a journal that has lost events is caught ins
 import fcntl
 import os
 import struct
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from tracemill.errors import LogNotWritable, NotLocal
 
 _MARK = struct.Struct("<q16s")
+_CLOCK_STEP_NS = 1_000_000_000  # generous: 10 ms is the longest in use
 _SHARED_SYSTEMS = {
     *("9p", "afpfs", "afs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "nfs", "nfs4"),
     *("prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"),
@@ -30,12 +32,50 @@ class Mark(NamedTuple):
     boot: bytes
 
 
+class Names:
+    """Names in one folder, and which files they stood for when that was last set.
+
+    A folder's change time moves whenever one of its names comes, goes or is replaced. So after one
+    full look, a look at the folder is enough until then, and an append takes three.
+    """
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self._folder = str(folder)
+        self._names = tuple(str(folder / name) for name in names)
+        self._unmoved: tuple[int, int] | None = None
+        self.inodes: tuple[int | None, ...] = ()
+
+    def now(self) -> tuple[int | None, ...]:
+        """Which files the names stand for at this moment."""
+        return tuple([_inode(name) for name in self._names])
+
+    def set(self, inodes: tuple[int | None, ...]) -> None:
+        """From here on these are the right files."""
+        self.inodes, self._unmoved = inodes, None
+
+    def same(self) -> bool:
+        """Do the names still stand for the files that were set?"""
+        try:
+            folder = os.stat(self._folder)
+        except FileNotFoundError:
+            return False
+        state = (folder.st_ino, folder.st_ctime_ns)
+        if state == self._unmoved:
+            return True
+        if self.now() != self.inodes:
+            return False
+        # The clock of a file system moves in steps: a second change may show the time of the first.
+        if time.time_ns() - folder.st_ctime_ns > _CLOCK_STEP_NS:
+            self._unmoved = state
+        return True
+
+
 class Turn:
     """The lock file of one journal. Not shared between forks: each process opens its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._name = str(path)
+        self._names = Names(path.parent, path.name)
         self._descriptor = -1
 
     @contextmanager
@@ -55,9 +95,10 @@ class Turn:
         while True:
             if self._descriptor < 0:
                 self._descriptor = self._open()
+                self._names.set((os.fstat(self._descriptor).st_ino,))
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             # A lock on a file that was deleted or replaced locks nobody else out.
-            if _inode(self._name) == os.fstat(self._descriptor).st_ino:
+            if self._names.same():
                 return
             self.close()
 
@@ -109,11 +150,6 @@ def _inode(name: str) -> int | None:
         return os.stat(name).st_ino
     except FileNotFoundError:
         return None
-
-
-def inodes(names: Sequence[str]) -> tuple[int | None, ...]:
-    """Which files these names stand for at this moment."""
-    return tuple([_inode(name) for name in names])
 
 
 @cache
