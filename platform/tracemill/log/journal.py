@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
@@ -179,7 +179,8 @@ class Journal:
     def _begun(self, connection: apsw.Connection) -> Work:
         """Where the log ends, looked up only when another connection has committed since ours."""
         if self._writer_work is not None and self._writer_work[0] == connection.data_version():
-            return replace(self._writer_work[1])
+            known = self._writer_work[1]
+            return Work(connection, known.end, known.sealed)
         return Work(connection, *tables.ends(connection))
 
     def _check_mark(self, work: Work) -> None:
