@@ -73,6 +73,24 @@ def test_a_record_is_dropped_only_for_one_that_is_near_itself():
     assert dropped["kept_id"].to_list() == kept.filter(assistant_response=a)["record_id"].to_list()
 
 
+def test_of_two_records_that_stay_the_nearer_one_is_named():
+    words = sentence(3, 74)
+    far, near, between = (" ".join(words[at:to]) for at, to in ((0, 62), (12, 74), (8, 68)))
+    assert similarity(far, near) < 0.7 < similarity(between, far) < similarity(between, near)
+    kept, dropped = deduplicate(frame(("", far), ("", near), ("", between)), threshold=0.7)
+    assert (
+        dropped["kept_id"].to_list() == kept.filter(assistant_response=near)["group_id"].to_list()
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_as_long_the_smaller_id_stays(seed: int):
+    words = sentence(seed)
+    rows = frame(("Why?", " ".join([*words, "aaa"])), ("Why?", " ".join([*words, "bbb"])))
+    kept, dropped = deduplicate(rows)
+    assert [*kept["record_id"], *dropped["record_id"]] == sorted(rows["record_id"])
+
+
 def test_nearly_every_pair_at_the_threshold_is_found():
     rows: list[tuple[str, str]] = []
     for seed in range(300):
