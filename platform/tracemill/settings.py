@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """The folder that holds all data; absolute."""
     fold_after_events: int = Field(default=20_000, ge=1)
     """An appender that sees this many unsealed events starts a fold in a process of its own."""
+    harvest_installed: bool = True
+    """False leaves out the documentation that is installed here: only `raw/` is read."""
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Settings":
