@@ -193,7 +193,13 @@ def test_every_link_on_a_page_leads_somewhere(page: Path) -> None:
 def test_make_help_names_every_target() -> None:
     targets = _make_targets()
     assert {name for name, text in targets.items() if not text} == set()
-    shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert [line.split()[1] for line in shown.stdout.splitlines()] == list(targets)
 
 
@@ -223,7 +229,8 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(tmp_path: Pa
     command = [builder, "build", "--wheel", "--offline", "--quiet", "--out-dir", str(tmp_path)]
     subprocess.run([*command, str(ROOT)], check=True, env=environment)
     (wheel,) = tmp_path.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    entries = [e.filename for e in zipfile.ZipFile(wheel).infolist() if not e.is_dir()]
+    shipped = {name for name in entries if ".dist-info/" not in name}
     source = {
         str(path.relative_to(ROOT / "platform"))
         for path in PACKAGE.rglob("*")
