@@ -1,7 +1,10 @@
 """An index finds what is there, is replaced whole, and is never opened when it is not its own."""
 
 import json
+import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tracemill.errors import InputError
+from tracemill.errors import InputError, UsageError
+from tracemill.retrieval import graph
 from tracemill.retrieval import index as module
 from tracemill.retrieval.chunks import chunk, searchable
 from tracemill.retrieval.documents import COLUMNS
@@ -77,8 +81,8 @@ def test_the_graph_finds_what_an_exact_search_finds(
     question = "What is note 17 about?"
     exact = (index.search(vector, 3), index.search(question, 3))
     monkeypatch.setattr(module, "EXACT_BELOW", 0)
-    graph = (index.search(vector, 3), index.search(question, 3))
-    for one, other in zip(exact, graph, strict=True):
+    by_graph = (index.search(vector, 3), index.search(question, 3))
+    for one, other in zip(exact, by_graph, strict=True):
         assert one["chunk_id"].to_list() == other["chunk_id"].to_list()
         assert np.allclose(one["score"], other["score"], atol=1e-6)
 
@@ -110,6 +114,16 @@ def test_old_versions_go_and_the_newest_stay(folder: Path):
     digests = [build(folder, extra=extra).digest for extra in (1, 2, 3, 4)]
     left = {path.name for path in (folder / "facts").iterdir()}
     assert left == {"current", *digests[-3:]}
+
+
+def test_what_a_killed_build_left_goes_after_a_day(folder: Path):
+    old, new = (folder / "facts" / f".0123456789abcdef.{name}.tmp" for name in ("old", "new"))
+    for aside in (old, new):
+        aside.mkdir()
+    long_ago = time.time() - 25 * 3600
+    os.utime(old, (long_ago, long_ago))
+    build(folder, extra=1)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_going_back_to_an_old_version_builds_nothing(folder: Path):
@@ -167,6 +181,41 @@ def test_a_foreign_manifest_is_refused(folder: Path, change: dict[str, object], 
 def test_an_index_that_is_not_there_names_the_mend(tmp_path: Path):
     with pytest.raises(InputError, match=r"no index 'facts' in .*: run `tracemill build`"):
         open_index(tmp_path, "facts")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a" * 101])
+def test_a_name_that_cannot_be_a_folder_is_refused(folder: Path, name: str):
+    with pytest.raises(UsageError, match="cannot name an index"):
+        open_index(folder, name)
+
+
+def test_a_build_that_is_interrupted_leaves_the_old_version(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = {path.name for path in (folder / "facts").iterdir()}
+
+    def interrupt(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "recall_at_10", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build(folder, extra=5)
+    assert {path.name for path in (folder / "facts").iterdir()} == before
+    assert len(open_index(folder, "facts")) == len(FACTS)
+
+
+def test_many_may_build_the_same_version_while_others_search(tmp_path: Path):
+    build(tmp_path)
+    with ThreadPoolExecutor(6) as pool:
+        built = [pool.submit(build, tmp_path, extra) for extra in (1, 1, 2, 2)]
+        opened = [pool.submit(lambda: open_index(tmp_path, "facts")) for _ in range(20)]
+    lengths = {len(one.result()) for one in [*built, *opened]}
+    assert lengths <= {len(FACTS), len(FACTS) + 1, len(FACTS) + 2}
+    for one in opened:
+        index = one.result()
+        assert len(index) == len(index.vectors) == index.nearest.get_current_count()
+        assert index.search("writes")["document_id"][0] == "journal"
 
 
 def test_a_pointer_to_nowhere_is_refused(folder: Path):

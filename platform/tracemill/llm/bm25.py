@@ -47,15 +47,22 @@ def scores(model: Any, question: str) -> "NDArray[np.float32]":
     """For each text, how much of the question's weight it holds: 0 nothing, towards 1 all."""
     import numpy as np
 
-    count = int(model.scores["num_docs"])
-    asked = sorted(set(words(question)))
-    known = model.get_tokens_ids(asked)
+    asked = weights(model, question)
+    known = model.get_tokens_ids(sorted(asked))
     if not known:
-        return np.zeros(count, dtype=np.float32)
-    pointers = model.scores["indptr"]
-    weights = [_weight(int(pointers[word + 1] - pointers[word]), count) for word in known]
-    best = sum(weights) + (len(asked) - len(known)) * _weight(0, count)
-    return (model.get_scores_from_ids(known) / best).astype(np.float32)
+        return np.zeros(int(model.scores["num_docs"]), dtype=np.float32)
+    return (model.get_scores_from_ids(known) / sum(asked.values())).astype(np.float32)
+
+
+def weights(model: Any, question: str) -> dict[str, float]:
+    """What each word of a question weighs: its inverse document frequency, as Lucene has it."""
+    count, pointers = int(model.scores["num_docs"]), model.scores["indptr"]
+    weighed: dict[str, float] = {}
+    for word in words(question):
+        at = model.vocab_dict.get(word)
+        holders = 0 if at is None else int(pointers[at + 1] - pointers[at])
+        weighed[word] = math.log(1 + (count - holders + 0.5) / (holders + 0.5))
+    return weighed
 
 
 def save(model: Any, folder: Path) -> None:
@@ -66,11 +73,6 @@ def save(model: Any, folder: Path) -> None:
 def load(folder: Path) -> Any:
     """The model that `save` wrote; its arrays are mapped, not read."""
     return _quiet().BM25.load(folder, mmap=True, show_progress=False)
-
-
-def _weight(holders: int, count: int) -> float:
-    """Inverse document frequency as Lucene computes it, which is bm25s's default."""
-    return math.log(1 + (count - holders + 0.5) / (holders + 0.5))
 
 
 def _singular(word: str) -> str:

@@ -8,16 +8,19 @@ Nothing in a version is opened before its digests have been checked.
 """
 
 import json
+import re
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracemill.errors import InputError
+from tracemill.errors import InputError, UsageError
 from tracemill.files import sha256_of, sync, write_text_atomically
 from tracemill.llm import bm25
+from tracemill.retrieval import graph
 from tracemill.retrieval.chunks import searchable
 from tracemill.retrieval.embed import DIMENSIONS, MODEL, compute
 
@@ -32,8 +35,8 @@ FORMAT = 1
 BM25_SHARE = 0.8
 # Comparing with every vector is perfect and, below this, as fast as the graph.
 EXACT_BELOW = 5_000
-M, EF_CONSTRUCTION, EF = 16, 200, 80
 _VERSIONS_KEPT = 3
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ class Index:
             scores = self.vectors @ vector
             rows = _best(scores, k)
             return rows, scores[rows].astype(np.float64)
-        rows, distances = _graph_search(self.nearest, vector[np.newaxis], min(k, len(self)))
-        return rows[0], 1 - distances[0]
+        rows, scores = graph.search(self.nearest, vector[np.newaxis], min(k, len(self)))
+        return rows[0], scores[0]
 
 
 def build_index(
@@ -117,21 +120,23 @@ def build_index(
         vectors: their embeddings, float32 of shape (chunks, 256).
         folder: the folder of all collections (`settings.indexes`).
 
-    An equal version is not built again. Raises `InputError` when chunks and vectors do not fit.
+    An equal version is not built again. Raises `InputError` when chunks and vectors do not fit,
+    `UsageError` for a name that cannot be a folder's.
     """
     _check(chunks, vectors)
+    collection = _collection(folder, name)
     digest = _digest(chunks, vectors)
-    version = folder / name / digest
+    version = collection / digest
     if not _intact(version):
-        aside = folder / name / f".{digest}.{uuid.uuid4().hex[:8]}.tmp"
+        aside = collection / f".{digest}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             _write(aside, chunks, vectors, name=name, digest=digest)
             _put(aside, version)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        sync(version.parent)
-    write_text_atomically(folder / name / "current", digest + "\n")
-    _forget_old(folder / name, digest)
+        sync(collection)
+    write_text_atomically(collection / "current", digest + "\n")
+    _forget_old(collection, digest)
     return open_index(folder, name)
 
 
@@ -141,10 +146,11 @@ def open_index(folder: Path, name: str) -> Index:
     Raises `InputError` when there is none, when a file of it is missing, altered or foreign, or
     when its vectors were made by another model.
     """
-    current = folder / name / "current"
+    collection = _collection(folder, name)
+    current = collection / "current"
     if not current.is_file():
         raise InputError(f"there is no index {name!r} in {folder}: run `tracemill build`")
-    version = folder / name / current.read_text(encoding="utf-8").strip()
+    version = collection / current.read_text(encoding="utf-8").strip()
     manifest = _manifest(version)
     if (manifest["model"], manifest["dimensions"]) != (MODEL, DIMENSIONS):
         raise InputError(
@@ -152,6 +158,12 @@ def open_index(folder: Path, name: str) -> Index:
             f"numbers, questions are embedded by {MODEL} with {DIMENSIONS}: build it again"
         )
     return _open(version, manifest)
+
+
+def _collection(folder: Path, name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name an index: use letters, digits, '-' and '_'")
+    return folder / name
 
 
 def _check(chunks: "pl.DataFrame", vectors: "NDArray[np.float32]") -> None:
@@ -175,7 +187,7 @@ def _check(chunks: "pl.DataFrame", vectors: "NDArray[np.float32]") -> None:
 def _digest(chunks: "pl.DataFrame", vectors: "NDArray[np.float32]") -> str:
     """Of everything that decides what a search finds; 16 hex digits."""
     words = (bm25.K1, bm25.B, sorted(bm25.STOP_WORDS))
-    recipe = (FORMAT, MODEL, DIMENSIONS, M, EF_CONSTRUCTION, words)
+    recipe = (FORMAT, MODEL, DIMENSIONS, graph.M, graph.EF_CONSTRUCTION, words)
     digest = sha256(repr(recipe).encode())
     for column in (chunks["chunk_id"], chunks["source"], searchable(chunks)):
         digest.update("\0".join(column).encode("utf-8", "surrogatepass"))
@@ -191,8 +203,8 @@ def _write(
     folder.mkdir(parents=True)
     chunks.write_parquet(folder / "chunks.parquet", compression="zstd")
     np.save(folder / "vectors.npy", vectors, allow_pickle=False)
-    graph = _graph(vectors)
-    graph.save_index(str(folder / "nearest.hnsw"))
+    nearest = graph.build(vectors)
+    graph.save(nearest, folder / "nearest.hnsw")
     bm25.save(bm25.build(searchable(chunks)), folder / "bm25")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
@@ -202,7 +214,7 @@ def _write(
         "model": MODEL,
         "dimensions": DIMENSIONS,
         "chunks": chunks.height,
-        "recall_at_10": _recall_at_10(graph, vectors),
+        "recall_at_10": graph.recall_at_10(nearest, vectors),
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
     }
     for path in files:
@@ -220,44 +232,6 @@ def _put(aside: Path, version: Path) -> None:
     except OSError:
         if not _intact(version):
             raise
-
-
-def _graph(vectors: "NDArray[np.float32]") -> Any:
-    """hnswlib's graph. One thread and a fixed seed: the same vectors give the same file."""
-    graph = _empty_graph()
-    graph.init_index(len(vectors), M=M, ef_construction=EF_CONSTRUCTION, random_seed=100)
-    graph.add_items(vectors, num_threads=1)
-    graph.set_ef(EF)
-    return graph
-
-
-def _empty_graph() -> Any:
-    import hnswlib  # pyright: ignore[reportMissingTypeStubs]
-
-    return hnswlib.Index(space="ip", dim=DIMENSIONS)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-
-
-def _graph_search(
-    graph: Any, vectors: "NDArray[np.float32]", k: int
-) -> "tuple[NDArray[np.int64], NDArray[np.float64]]":
-    import numpy as np
-
-    graph.set_ef(max(EF, k))
-    rows, distances = graph.knn_query(vectors, k=k)
-    return rows.astype(np.int64), distances.astype(np.float64)
-
-
-def _recall_at_10(graph: Any, vectors: "NDArray[np.float32]") -> float:
-    """Share of the exact ten nearest that the graph finds, for up to 200 of the vectors."""
-    import numpy as np
-
-    k = min(10, len(vectors))
-    sample = np.linspace(0, len(vectors) - 1, num=min(200, len(vectors)), dtype=np.int64)
-    found, _ = _graph_search(graph, vectors[sample], k)
-    similarity = vectors[sample] @ vectors.T
-    # Equal vectors are interchangeable: what counts is to be as near as the tenth.
-    tenth = np.sort(similarity, axis=1)[:, -k][:, np.newaxis]
-    return float(np.mean(np.take_along_axis(similarity, found, axis=1) >= tenth - 1e-6))
 
 
 def _manifest(version: Path) -> dict[str, Any]:
@@ -290,8 +264,6 @@ def _open(version: Path, manifest: dict[str, Any]) -> Index:
     import numpy as np
     import polars as pl
 
-    graph = _empty_graph()
-    graph.load_index(str(version / "nearest.hnsw"), max_elements=manifest["chunks"])
     return Index(
         name=manifest["name"],
         digest=manifest["digest"],
@@ -300,18 +272,31 @@ def _open(version: Path, manifest: dict[str, Any]) -> Index:
         recall_at_10=manifest["recall_at_10"],
         chunks=pl.read_parquet(version / "chunks.parquet"),
         vectors=np.load(version / "vectors.npy", mmap_mode="r", allow_pickle=False),
-        nearest=graph,
+        nearest=graph.load(version / "nearest.hnsw", manifest["chunks"]),
         lexical=bm25.load(version / "bm25"),
     )
 
 
 def _forget_old(collection: Path, current: str) -> None:
-    """Delete all but the newest versions; who has one open keeps it, for its files are mapped."""
-    versions = [path for path in collection.iterdir() if (path / "manifest.json").is_file()]
-    newest = sorted(versions, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in newest[_VERSIONS_KEPT:]:
-        if path.name != current:
-            shutil.rmtree(path, ignore_errors=True)
+    """Delete all but the newest versions, and what a killed build left a day ago.
+
+    Who has a version open keeps it, for its files are mapped.
+    """
+    versions = [path for path in collection.glob("[!.]*") if path.is_dir()]
+    newest = sorted(versions, key=_changed_s, reverse=True)
+    old = [path for path in newest[_VERSIONS_KEPT:] if path.name != current]
+    yesterday = time.time() - 24 * 3600
+    left = [path for path in collection.glob(".*.tmp") if _changed_s(path) < yesterday]
+    for path in old + left:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _changed_s(path: Path) -> float:
+    """When it was last changed, in epoch seconds; now, where another builder took it away."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _best(scores: "NDArray[Any]", k: int) -> "NDArray[np.int64]":
