@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Sequence
 
 import dagster as dg
-from assets.definitions import defs
+from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
 from assets import service
+from assets.definitions import defs
 from assets.progress import BuildProgress
 from tracemill.errors import UsageError
 from tracemill.settings import Settings
@@ -37,7 +38,7 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
     console.print(f"Building {len(keys)} assets in {settings.warehouse}", highlight=False)
     started = time.monotonic()
     progress = BuildProgress(console, total=len(keys))
-    with dg.DagsterInstance.from_config(str(service.home(settings))) as instance, progress.shown():
+    with _instance(settings) as instance, progress.shown():
         run_id = str(uuid.uuid4())
         instance.add_event_listener(run_id, progress.follow)
         result = job.execute_in_process(
@@ -78,6 +79,17 @@ def _no_selection(selection: str, groups: set[str]) -> str:
         f"{selection!r} names no asset: give a group ({', '.join(sorted(groups))}), "
         "an asset such as training_splits, or +corpus/training_splits for all that it needs too"
     )
+
+
+def _instance(settings: Settings) -> dg.DagsterInstance:
+    """The history of runs, without the capture of what each step prints.
+
+    The capture takes four processes a step, and would take our own lines from the screen.
+    """
+    module = "dagster._core.storage.noop_compute_log_manager"
+    overrides = {"compute_logs": {"module": module, "class": "NoOpComputeLogManager"}}
+    home = str(service.home(settings))
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
 
 
 def _config(settings: Settings) -> dict[str, object]:

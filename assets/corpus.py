@@ -97,7 +97,7 @@ def unique_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
             digest=kept.digest,
             rows=kept.rows,
             files=(kept.path, dropped.path),
-            facts={"duplicates": dropped.rows, "near duplicates": near.height},
+            facts={"duplicates": dropped.rows, "near_duplicates": near.height},
             pages={
                 "sample": show.sample(unique.kept.select(TEXTS)),
                 "removed": show.sample(unique.dropped.select("user_query", "kept_id", "jaccard")),
@@ -202,5 +202,5 @@ def splits_disjoint(warehouse: Warehouse) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=whole and torn.is_empty(),
         description=f"{rows.height:,} records, {torn.height} groups in more than one split",
-        metadata={"records": rows.height, "torn groups": torn.height},
+        metadata={"records": rows.height, "torn_groups": torn.height},
     )

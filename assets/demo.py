@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 QUESTIONS = 200
 WHOLE_DOCUMENT_EVERY = 10
 QUESTION = "When are default parameter values evaluated?"
+IN_WORDS = {"no_answer": "nothing found", "context_length_exceeded": "too long for the model"}
 NEXT = (
     ("tracemill ui", "assets, runs, checks and the rendered notebook in the browser"),
     ("tracemill ask 'How do generators work?'", "a question of yours to the index"),
@@ -64,7 +65,10 @@ def demo(settings: Settings, console: Console | None = None) -> int:
         index = open_index(settings.indexes, COLLECTION)
         _heading(console, "2  A question to the index")
         _ask_one(settings, log, index, console)
-        _heading(console, f"3  {QUESTIONS} questions from the harvested records, each call an event in the log")
+        _heading(
+            console,
+            f"3  {QUESTIONS} questions from the harvested records, each call an event in the log",
+        )
         _ask_many(settings, log, index, console)
         _heading(console, "4  What it cost")
         _show_costs(log, console)
@@ -78,7 +82,7 @@ def demo(settings: Settings, console: Console | None = None) -> int:
 def _ask_one(settings: Settings, log: EventLog, index: "Index", console: Console) -> None:
     from tracemill.retrieval.answer import ask
 
-    answer = ask(QUESTION, settings=settings, log=log, index=index)
+    answer = ask(QUESTION, settings=settings, log=log, index=index, actor="demo")
     console.print(f"  [bold]{QUESTION}[/]")
     console.print(Padding(escape(answer.text), (0, 4)), highlight=False)
     for source in answer.sources:
@@ -135,7 +139,7 @@ def _outcome(question: Question, settings: Settings, log: EventLog, index: "Inde
 
     if question.of_whole_document:
         return _ask_whole_document(question.text, settings, log, index)
-    answer = ask(question.text, settings=settings, log=log, index=index)
+    answer = ask(question.text, settings=settings, log=log, index=index, actor="demo")
     return "nothing found" if answer.not_found else "answered"
 
 
@@ -159,7 +163,7 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "In
     try:
         client.generate(request, log=log, actor="demo")
     except CallFailed as failure:
-        return "nothing found" if failure.error_type == "no_answer" else failure.error_type
+        return IN_WORDS.get(failure.error_type, failure.error_type)
     return "answered"
 
 

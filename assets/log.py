@@ -87,7 +87,7 @@ def calls(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materia
                 files=(table.path,),
                 facts={
                     "failed": frame.filter(pl.col("status") == "failed").height,
-                    "median milliseconds": median,
+                    "median_ms": median,
                 },
                 pages={
                     "sample": show.sample(frame.tail(5)),
@@ -124,9 +124,9 @@ def costs(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materia
             rows=table.rows,
             files=(table.path,),
             facts={
-                "cost in USD": float(frame["cost_usd"].sum()),
+                "cost_usd": float(frame["cost_usd"].sum()),
                 "calls": int(frame["calls"].sum()),
-                "without a price": int(frame["unpriced"].sum()),
+                "unpriced": int(frame["unpriced"].sum()),
             },
             pages={
                 "sample": show.sample(frame.tail(10), rows=10),

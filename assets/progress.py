@@ -72,7 +72,8 @@ class BuildProgress:
 
     def _finished(self, event: dg.DagsterEvent) -> None:
         metadata = event.materialization.metadata
-        rows = f"{metadata['dagster/row_count'].value:,}"
+        count = metadata.get("dagster/row_count")
+        rows = "" if count is None else f"{count.value:,}"
         seconds = time.monotonic() - self._started[event.step_key or ""]
         if metadata["unchanged"].value:
             self.unchanged.append(_name(event))
@@ -87,11 +88,13 @@ class BuildProgress:
         warns = check.severity is dg.AssetCheckSeverity.WARN
         said = escape(check.description or "")
         if check.passed:
-            self.console.print(f"      [dim]✓ {key}  {said}[/]", highlight=False)
+            self.console.print(f"      [dim]✓ {key}  {said}[/]", highlight=False, soft_wrap=True)
         else:
             (self.skipped if warns else self.failed).append(key)
             style, word = ("yellow", "warns") if warns else ("red", "failed")
-            self.console.print(f"      [{style}]✗ {key} {word}  {said}[/]", highlight=False)
+            self.console.print(
+                f"      [{style}]✗ {key} {word}  {said}[/]", highlight=False, soft_wrap=True
+            )
 
     def _broke(self, event: dg.DagsterEvent) -> None:
         error = event.step_failure_data.error
@@ -102,7 +105,8 @@ class BuildProgress:
         self._line("red", "✗", _name(event), reason.splitlines()[0])
 
     def _line(self, style: str, mark: str, name: str, rest: str) -> None:
-        self.console.print(f"  [{style}]{mark} {name:<26} {escape(rest)}[/]", highlight=False)
+        line = f"  [{style}]{mark} {name:<26} {escape(rest)}[/]"
+        self.console.print(line, highlight=False, soft_wrap=True)
 
 
 def _name(event: dg.DagsterEvent) -> str:

@@ -1,9 +1,11 @@
 """Notebooks run on this warehouse's log and kept as pages that need nothing to be read."""
 
+import json
 import os
-import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -11,11 +13,14 @@ import dagster as dg
 from assets import log
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.errors import TracemillError
+from tracemill.events import parse
 from tracemill.files import sha256_of, write_atomically
+from tracemill.log import EventLog
 from tracemill.settings import Settings
 
 GROUP = "reports"
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+SAMPLE = NOTEBOOKS / "sample.jsonl"
 NOTEBOOK = NOTEBOOKS / "01_first_look.py"
 
 
@@ -28,21 +33,21 @@ NOTEBOOK = NOTEBOOKS / "01_first_look.py"
     deps=[log.calls, log.costs],
 )
 def first_look(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """The notebook "A first look at the calls", run on this warehouse; [Show notebook] opens it."""
+    """The notebook "A first look at the calls", run on this warehouse.
+
+    The link `notebook` opens it.
+    """
     settings = warehouse.settings
 
     def work() -> Made:
         file = render(NOTEBOOK, settings.reports / f"{NOTEBOOK.stem}.ipynb", settings)
-        plots = re.findall(r'"image/png": "([^"]+)"', file.read_text(encoding="utf-8"))
+        pictures = list(_pictures(file))
         return Made(
             digest=sha256_of(file),
-            rows=len(plots),
+            rows=None,
             files=(file,),
-            facts={"plots": len(plots)},
-            pages={
-                f"plot {number}": f"![plot](data:image/png;base64,{plot.replace(chr(92) + 'n', '')})"
-                for number, plot in enumerate(plots, start=1)
-            },
+            facts={"plots": len(pictures)},
+            pages={f"plot_{number}": each for number, each in enumerate(pictures, start=1)},
             notebook=file,
         )
 
@@ -58,25 +63,52 @@ def render(notebook: Path, target: Path, settings: Settings) -> Path:
     """
     command = [sys.executable, "-m", "marimo", "--quiet", "--yes", "export", "ipynb", str(notebook)]
     options = ["--include-outputs", "--sort", "top-down", "--force", "--output"]
+    warehouse = {"TRACEMILL_WAREHOUSE": str(settings.warehouse), "MPLBACKEND": "agg"}
 
     def export(aside: Path) -> None:
         done = subprocess.run(
             [*command, *options, str(aside)],
-            env={
-                **os.environ,
-                "TRACEMILL_WAREHOUSE": str(settings.warehouse),
-                "MPLBACKEND": "agg",
-            },
+            env={**os.environ, **warehouse},
             check=False,
             capture_output=True,
             text=True,
         )
         if done.returncode != 0:
             raise TracemillError(f"{notebook.name} failed: {_last_words(done.stderr)}")
+        page = json.loads(aside.read_text(encoding="utf-8"))
+        # marimo names IPython's lexer, which is not there without IPython.
+        page["metadata"]["language_info"]["pygments_lexer"] = "python"
+        aside.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     return write_atomically(target, export)
+
+
+def render_sample(notebook: Path, folder: Path) -> Path:
+    """Render a notebook from the events in notebooks/sample.jsonl, which give the same page always.
+
+    Each event of the sample says of itself where it comes from, so the page says so too.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = Settings(warehouse=Path(scratch)).create()
+        lines = SAMPLE.read_text(encoding="utf-8").splitlines()
+        with EventLog.open(settings) as events:
+            events.append([parse(json.loads(line)) for line in lines])
+        return render(notebook, folder / f"{notebook.stem}.ipynb", settings)
+
+
+def _pictures(page: Path) -> Iterator[str]:
+    """The plots of a rendered notebook, as Markdown."""
+    for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                yield f"![plot](data:image/png;base64,{''.join(png).strip()})"
 
 
 def _last_words(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing; run it with python to see where"
+
+
+if __name__ == "__main__":
+    for each in sorted(NOTEBOOKS.glob("[0-9]*.py")):
+        print(render_sample(each, NOTEBOOKS / "rendered"))

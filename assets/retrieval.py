@@ -136,8 +136,8 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
                 "model": MODEL,
                 "dimensions": DIMENSIONS,
                 "computed": computed,
-                "from the cache": len(vectors) - computed,
-                "milliseconds": round(event.latency_ms),
+                "from_cache": len(vectors) - computed,
+                "duration_ms": round(event.latency_ms),
             },
             pages={
                 "sample": show.sample(frame.select("chunk_id", "title", "text")),
@@ -207,7 +207,7 @@ def chunk_index(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
                 folder / COLLECTION / index.digest / "manifest.json",
             ),
             facts={
-                "recall at 10": index.recall_at_10,
+                "recall_at_10": index.recall_at_10,
                 "version": index.digest,
                 "model": index.model,
             },

@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+from dagster_shared.ipc import send_ipc_shutdown_message
 from rich.console import Console
 
 from tracemill.errors import TracemillError, UsageError
@@ -30,11 +31,18 @@ ROOT = Path(__file__).parent.parent
 START_WITHIN_S = 120
 STOP_WITHIN_S = 20
 
+# A shell's background job ignores SIGINT, and so would all that it starts: nothing would stop.
+STARTER = """
+import signal
+from dagster._cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
 COMMAND = [
     sys.executable,
     # `dg dev`, which Dagster would rather have us use, needs another layout and the network.
     *("-W", "ignore:Function `dev_command` is superseded"),
-    *("-m", "dagster", "dev", "--host", "127.0.0.1"),
+    *("-c", STARTER, "dev", "--host", "127.0.0.1"),
     *("--log-level", "warning", "--code-server-log-level", "warning"),
 ]
 
@@ -188,14 +196,20 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def _stop(process: subprocess.Popen[bytes], stop_pipe: int) -> None:
     """Ask through the pipe, as Dagster does with its own children; then end what is left."""
-    from dagster_shared.ipc import send_ipc_shutdown_message
-
-    if process.poll() is None:
+    family = _family(process)
+    with suppress(BrokenPipeError):
         send_ipc_shutdown_message(stop_pipe)
+    _, left = psutil.wait_procs(family, timeout=STOP_WITHIN_S)
+    for one in left:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left)
+    process.wait()
+
+
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     try:
-        process.wait(timeout=STOP_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 INK, ACCENT, FAINT = "#1f2933", "#2b6cb0", "#cbd2d9"
 
 
-def sample(frame: "pl.DataFrame", rows: int = 5, width: int = 90) -> str:
+def sample(frame: "pl.DataFrame", rows: int = 5, width: int = 60) -> str:
     """The first rows as a Markdown table; long texts are cut to `width` characters."""
     head = frame.head(rows)
     lines = [head.columns, ["---"] * head.width, *head.iter_rows()]

@@ -29,8 +29,8 @@ class Made:
 
     digest: str
     """Of the content: what reads it is made again when this changes."""
-    rows: int
-    """How many things it holds."""
+    rows: int | None
+    """How many rows it has; None for what has none, as a page."""
     files: tuple[Path, ...]
     """Where; an asset with a missing file is made again."""
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -102,8 +102,9 @@ class Warehouse(dg.ConfigurableResource):
         return self._result(made, unchanged=False)
 
     def _result(self, made: dict, *, unchanged: bool) -> dg.MaterializeResult:
+        rows = {} if made["rows"] is None else {"dagster/row_count": made["rows"]}
         metadata = {
-            "dagster/row_count": made["rows"],
+            **rows,
             "unchanged": unchanged,
             **made["facts"],
             **{name: dg.MetadataValue.md(text) for name, text in made["pages"].items()},

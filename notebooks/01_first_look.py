@@ -35,7 +35,7 @@ def setup():
         tbl_rows=20,
         tbl_cols=12,
         tbl_width_chars=1_000,
-        fmt_str_lengths=60,
+        fmt_str_lengths=100,
     )
     plt.rc("axes.spines", top=False, right=False)
     return log, mo, pl, plt
@@ -46,7 +46,8 @@ def who_question(mo):
     mo.md("""
     ## Whose calls are these?
 
-    The log says who asked for each call; so a page like this one can say what it was made from.
+    The log says who asked for each call, so this page can say what it was made from. The copy in
+    `notebooks/rendered/` is made from the sample that lies beside it.
     """)
     return
 
@@ -58,8 +59,7 @@ def who(log, mo):
                min(occurred_at)::DATE AS first, max(occurred_at)::DATE AS last
         FROM events WHERE kind = 'llm.call.started' GROUP BY actor ORDER BY calls DESC
     """)
-    mo.stop(whose.is_empty(), mo.md("**No model was called yet: run `tracemill demo`.**"))
-    mo.md(str(whose))
+    mo.md("No model was called yet: run `tracemill demo`." if whose.is_empty() else str(whose))
     return (whose,)
 
 
@@ -101,15 +101,22 @@ def cost(log, pl, plt, whose):
     costs = log.sql("FROM costs_by_day ORDER BY day, request_model").with_columns(
         pl.col("cost_usd").cast(pl.Float64)
     )
-    days = costs.pivot("request_model", index="day", values="cost_usd").fill_null(0).sort("day")
-    labels = [f"{day:%d %b}" for day in days["day"]]
-    bottom = [0.0] * days.height
-    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-    for model in sorted(set(days.columns) - {"day"}):
-        axes.bar(labels, days[model], bottom=bottom, label=model, width=0.6)
-        bottom = [below + more for below, more in zip(bottom, days[model], strict=True)]
-    axes.set_ylabel("US dollars")
-    axes.legend(frameon=False)
+    days = [f"{day:%d %b}" for day in costs["day"].unique().sort()]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for axes, column, unit in zip(
+        panels, ("calls", "cost_usd"), ("calls", "US dollars"), strict=True
+    ):
+        by_day = costs.pivot("request_model", index="day", values=column).fill_null(0).sort("day")
+        below = pl.zeros(by_day.height, eager=True)
+        for model in sorted(set(by_day.columns) - {"day"}):
+            label = model if column == "calls" else None
+            axes.bar(days, by_day[model], bottom=below, width=0.6, label=label)
+            below += by_day[model]
+        axes.set_xlim(-0.5, max(len(days), 7) - 0.5)
+        axes.tick_params(axis="x", rotation=45)
+        axes.set_ylabel(unit)
+    if days:
+        figure.legend(loc="outside right upper", frameon=False)
     assert costs["calls"].sum() <= whose["calls"].sum(), "more calls have ended than have begun"
     figure
     return (costs,)
@@ -154,24 +161,26 @@ def latency_question(mo):
     mo.md("""
     ## How long did they take?
 
-    From the request to the whole answer. The slowest hundredth is gathered in the last bar.
+    From the request to the whole answer; the scale is logarithmic, for the first call of a
+    process loads the model.
     """)
     return
 
 
 @app.cell
-def latency(log, pl, plt, whose):
+def latency(log, pl, plt):
     times = log.sql("SELECT request_model, latency_ms FROM calls WHERE status = 'finished'")
-    most = times["latency_ms"].quantile(0.99) if times.height else whose.height
-    latency_figure, latency_axes = plt.subplots(figsize=(8, 3), layout="constrained")
+    shortest, longest = times["latency_ms"].min() or 0.1, times["latency_ms"].max() or 1.0
+    edges = [shortest * (longest / shortest) ** (step / 40) for step in range(41)]
+    latency_figure, latency_axes = plt.subplots(figsize=(9, 3), layout="constrained")
     for name in times["request_model"].unique().sort():
         of_model = times.filter(pl.col("request_model") == name)["latency_ms"]
-        latency_axes.hist(
-            of_model.clip(upper_bound=most), bins=40, range=(0, most), alpha=0.7, label=name
-        )
-    latency_axes.set_xlabel("milliseconds")
+        latency_axes.hist(of_model, bins=edges, alpha=0.7, label=name)
+    latency_axes.set_xscale("log")
+    latency_axes.set_xlabel("milliseconds, logarithmic")
     latency_axes.set_ylabel("calls")
-    latency_axes.legend(frameon=False)
+    if times.height:
+        latency_figure.legend(loc="outside right upper", frameon=False)
     latency_figure
     return (times,)
 
