@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -47,7 +48,7 @@ class EventLog:
             raise LogNotWritable(f"cannot make {self.folder}: {error.strerror}") from error
         self._journal = Journal(self.folder)
         self._reader = Reader(self._journal)
-        self._folding: subprocess.Popen[bytes] | None = None
+        self._folding: threading.Thread | None = None
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Self:
@@ -230,14 +231,24 @@ class EventLog:
 
     def _start_fold(self) -> None:
         """Seal in a process of its own: here it would take turns with the caller's work."""
-        if self._folding is not None and self._folding.poll() is None:
-            return
-        self._folding = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tracemill.log", str(self.folder)],
+        if self._folding is None or not self._folding.is_alive():
+            self._folding = threading.Thread(
+                target=_fold_apart, args=(self.folder,), name="tracemill fold", daemon=True
+            )
+            self._folding.start()
+
+
+def _fold_apart(folder: Path) -> None:
+    # What was appended is acknowledged, whether this can be started or not; the next append tries
+    # again. -P: modules in the current folder must not stand in for those that it imports.
+    with suppress(OSError):
+        subprocess.run(
+            [sys.executable, "-P", "-m", "tracemill.log", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            check=False,
         )
 
 
