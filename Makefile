@@ -30,13 +30,13 @@ lint: $(SYNCED) ## ruff, types, and who may import whom
 	@$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(SYNCED) ## measure this machine; the README's figures come from here
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.log
 
 docs: $(SYNCED) ## write docs/data-model.md anew from the code
 	@$(BIN)/python docs/data_model.py
 
 notebooks: $(SYNCED) ## render the notebooks to notebooks/rendered/
-	@$(BIN)/tracemill build reports
+	@$(BIN)/python -m assets.reports
 
 setup: $(SYNCED) ## install everything into .venv, and do nothing else
 	@echo 'Ready: .venv holds the locked dependencies.'

@@ -18,6 +18,9 @@ from tracemill.settings import Settings
 ROOM_BYTES = 2 * 10**9
 """The demo and its cache need about this much."""
 
+QUICK_EVENTS = 50_000
+"""A log up to this size is verified on the spot, in a few seconds."""
+
 
 class Finding(NamedTuple):
     """One thing that was looked at."""
@@ -109,7 +112,13 @@ def _log(settings: Settings) -> str:
     if not settings.log.is_dir():
         return "not there yet: the first command that appends makes it"
     with EventLog.open(settings) as log:
-        return f"{log.position():,} events; `tracemill log verify` derives every digest anew"
+        events = log.position()
+        if events > QUICK_EVENTS:
+            return f"{events:,} events; `tracemill log verify` derives every digest anew"
+        problems = log.verify().problems
+    if problems:
+        raise TracemillError(f"{problems[0]} ({len(problems)} in all: `tracemill log verify`)")
+    return f"{events:,} events, each as it was recorded"
 
 
 def _index(settings: Settings) -> str:

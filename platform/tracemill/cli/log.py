@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -194,7 +195,8 @@ def _print_event(recorded: "Recorded", *, as_json: bool) -> None:
     kind = facts.pop("kind")
     shown = "  ".join(f"{name}={_short(value)}" for name, value in facts.items())
     when = plain(recorded.recorded_at)
-    print(f"{recorded.position:>9}  {when}  {kind:<18}  {shown}")
+    line = f"{recorded.position:>9}  {when}  {kind:<18}  {shown}"
+    print(line[: get_terminal_size().columns] if sys.stdout.isatty() else line)
 
 
 def _short(value: object) -> str:
