@@ -71,6 +71,7 @@ class Journal:
             )
         self.folder = folder
         self._path = folder / "journal.db"
+        self._wal = folder / "journal.db-wal"
         names = ("journal.db", "journal.db-wal", "journal.db-shm")
         self._writer_files, self._reader_files = Names(folder, *names), Names(folder, *names)
         self._turn = Turn(folder / "journal.lock")
@@ -82,7 +83,6 @@ class Journal:
         self._writer_durability: Durability | None = None
         self._reader: apsw.Connection | None = None
         self._openings = 0
-        self._ready = False
         self._pid = os.getpid()
         self._sealed = 0
         _open_journals.add(self)
@@ -215,12 +215,27 @@ class Journal:
         return self._writer
 
     def _rescue(self) -> None:
-        """Somebody deleted or replaced our files: save what only this connection still sees."""
+        """Somebody deleted or replaced our files: save what only this connection still sees, close.
+
+        Call it holding the turn.
+        """
         now, then = self._writer_files.now(), self._writer_files.inodes
-        if self._writer is not None and now[0] == then[0] and now[1] != then[1]:
-            # The deleted WAL lives on as long as it is open: move its pages into the database. No
-            # other process can have written meanwhile, because the high-water mark stops it.
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        try:
+            deleted = now[0] == then[0] and now[1] != then[1]
+            if self._writer is not None and deleted and not _holds_anything(self._wal):
+                # The deleted WAL lives on as long as it is open: move its pages into the database.
+                # But once the new WAL holds anything, another process has done so and gone on, and
+                # our pages would overwrite its work.
+                self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        finally:
+            self._close_connections()
+
+    def _leave(self) -> None:
+        """Close the connections; whatever has been deleted under them is saved first."""
+        ours = self._writer is not None and self._pid == os.getpid()
+        if ours and not self._writer_files.same():
+            with suppress(LogError, apsw.Error), self._turn.taken():
+                self._rescue()
         self._close_connections()
 
     # Opening
@@ -229,6 +244,11 @@ class Journal:
         if not self._path.exists():
             self._refuse_to_start_over()
         connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        mark = self._turn.mark()
+        if mark.position and mark.boot == this_boot() and not tables.exist(connection):
+            # Before anything is written: another process may still hold the rest, and save it.
+            connection.close()
+            raise self._missing(0, mark.position)
         connection.pragma("page_size", 4096)
         connection.pragma("journal_mode", "wal")
         connection.pragma("journal_size_limit", 64 << 20)
@@ -284,7 +304,7 @@ class Journal:
     def _reading(self) -> Generator[apsw.Connection]:
         """A short read transaction; it is never held, because the WAL could not be reset."""
         self._refuse_foreign_process()
-        if not self._ready:
+        if self._reader is None or not self._reader_files.same():
             self._make_ready()
         with _translated(self._path), self._reads:
             if self._reader is not None and not self._reader_files.same():
@@ -303,7 +323,6 @@ class Journal:
         if os.access(self.folder, os.W_OK) or not self._path.exists():
             with _translated(self._path), self._commits, self._turn.taken():
                 self._usable_writer()
-        self._ready = True
 
     def changes(self) -> tuple[int, int]:
         """A value that differs after anyone has committed something."""
@@ -400,12 +419,12 @@ class Journal:
     def close(self) -> None:
         """Move the WAL into the database and let go of every file. The next use opens it again."""
         with self._commits, self._reads:
-            if self._writer is not None and self._pid == os.getpid():
+            if self._writer is not None and self._pid == os.getpid() and self._writer_files.same():
                 # Then the database is complete without its side files. If it cannot be done, the
                 # WAL still holds everything, so a failure here loses nothing.
                 with suppress(apsw.Error):
                     self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._close_connections()
+            self._leave()
             self._turn.close()
 
     def _close_connections(self) -> None:
@@ -426,7 +445,7 @@ class Journal:
         """SQLite's locks do not survive a fork: wait for work in progress, then close everything."""
         self._commits.acquire()
         self._reads.acquire()
-        self._close_connections()
+        self._leave()
         self._turn.close()
 
     def after_fork(self, *, in_child: bool) -> None:
@@ -436,6 +455,13 @@ class Journal:
             self._queue.clear()
         self._reads.release()
         self._commits.release()
+
+
+def _holds_anything(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _keep_wal(connection: apsw.Connection) -> None:
@@ -462,6 +488,13 @@ def _translated(path: Path) -> Generator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise LogDamaged(
             f"{path} is damaged: {error}; restore it from a copy, `tracemill log verify` tells more"
+        ) from error
+    except apsw.IOError as error:
+        if error.extendedresult != apsw.SQLITE_IOERR_SHORT_READ:
+            raise LogError(f"{path}: {error}; is the disk well?") from error
+        raise JournalReplaced(
+            f"the -wal file of {path} was deleted while a process has the log open: the next append "
+            "of that process saves what was in it; then try again"
         ) from error
     except apsw.BusyError as error:
         raise LogError(

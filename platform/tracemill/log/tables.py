@@ -89,6 +89,11 @@ class Segment(NamedTuple):
     """When a compaction replaced it; None while it is live."""
 
 
+def exist(connection: apsw.Connection) -> bool:
+    """Have the tables been made?"""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'journal'").get is not None
+
+
 def create(connection: apsw.Connection) -> None:
     """Create what is missing; a journal of an older version gets the columns that were added since."""
     connection.execute(_SCHEMA)
