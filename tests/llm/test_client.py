@@ -11,6 +11,7 @@ import pytest
 from tracemill.errors import CallFailed, VersionConflict
 from tracemill.events import LlmCallFailed, LlmCallFinished, LlmCallStarted, new_id
 from tracemill.llm import client, providers
+from tracemill.llm.providers import local
 from tracemill.log import EventLog
 from tracemill.messages import Message, Request, Response, Usage
 
@@ -114,6 +115,22 @@ def test_a_provider_that_breaks_leaves_a_failed_call(
         client.generate(Request.of("x", model="broken/one"), log=log)
     ended = [r.event for r in log.read(kinds=["llm.call.failed"])]
     assert [e.error_type for e in ended if isinstance(e, LlmCallFailed)] == [error_type]
+
+
+def test_a_call_that_someone_else_ended_is_not_ended_twice(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+):
+    call_id = new_id()
+
+    def end_it_first(model: str, request: Request) -> providers.Reply:
+        about: dict[str, Any] = {"call_id": call_id, "provider": "local", "request_model": model}
+        log.append(LlmCallFailed(**about, error_type="x", error_message="x", latency_ms=0))
+        return providers.Reply("late", ("stop",), model, Usage())
+
+    monkeypatch.setattr(local, "reply", end_it_first)
+    with pytest.raises(VersionConflict):
+        client.generate(Request.of("x"), log=log, call_id=call_id)
+    assert log.sql("SELECT status, error_type FROM calls").rows() == [("failed", "x")]
 
 
 def test_an_id_is_used_once(log: EventLog):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tracemill.errors import UsageError
 from tracemill.llm import tokens
+from tracemill.retrieval import chunks as module
 from tracemill.retrieval.chunks import SMALL, chunk, join, searchable, spans
 from tracemill.retrieval.documents import COLUMNS, FORMATS
 
@@ -48,6 +49,14 @@ def test_no_chunk_is_longer_than_the_limit(text: str, format: str):
     assert max(span.tokens for span in found) <= 32
     # Alone, a chunk may count a few tokens more: a word at its beginning gets a mark.
     assert max(tokens.count(text[span.start : span.end]) for span in found) <= 32 + 4
+
+
+def test_a_block_that_nearly_fills_a_chunk_is_kept_whole_and_shares_less():
+    paragraph = "One two three four five six seven eight nine ten eleven. " * 2
+    text = "\n\n".join([paragraph] * 4)
+    found = list(spans(text, "markdown", tokens=32, overlap=16))
+    assert [text[span.start : span.end].count(paragraph.rstrip()) for span in found] == [1, 1, 1, 1]
+    assert max(span.tokens for span in found) <= 32
 
 
 def test_a_section_begins_a_chunk_unless_the_one_before_is_small():
@@ -100,6 +109,14 @@ def test_an_id_depends_on_content_and_position_only():
     assert one.equals(same)
     moved = chunk(document("\n# A\n\nb"))
     assert one["chunk_id"][0] != moved["chunk_id"][0]
+
+
+def test_batches_of_documents_do_not_change_a_chunk(monkeypatch: pytest.MonkeyPatch):
+    many = pl.concat([document(f"# Document {n}\n\nIts text.") for n in range(7)])
+    whole = chunk(many)
+    monkeypatch.setattr(module, "_DOCUMENTS_AT_ONCE", 3)
+    assert chunk(many).equals(whole)
+    assert whole.height == 7
 
 
 def test_documents_without_text_give_an_empty_frame_of_the_same_columns():

@@ -5,7 +5,9 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,13 @@ FACTS = {
 
 
 def facts(extra: int = 0) -> pl.DataFrame:
-    texts = FACTS | {f"note {n}": f"Note {n} is about topic {n * 7 % 101}." for n in range(extra)}
+    """Chunks of so many pieces of Python's reference, and then of the facts."""
+    cut = (
+        (f"{name} {at}", text[at : at + 300])
+        for name, text in topics.items()
+        for at in range(0, len(text) - 300, 300)
+    )
+    texts = dict(islice(cut, extra)) | FACTS
     rows = [(title, title, "facts 1.0", "text", text) for title, text in texts.items()]
     return chunk(pl.DataFrame(rows, schema=list(COLUMNS), orient="row"))
 
@@ -78,13 +86,15 @@ def test_the_graph_finds_what_an_exact_search_finds(
     index = build(tmp_path, extra=300)
     assert index.recall_at_10 > 0.99
     vector = np.array(index.vectors[17])
-    question = "What is note 17 about?"
-    exact = (index.search(vector, 3), index.search(question, 3))
+    # The last has no word in common with any chunk: only its vector finds something.
+    queries = [vector, "What is an attribute reference?", "stopwatch"]
+    exact = [index.search(query, 3) for query in queries]
     monkeypatch.setattr(module, "EXACT_BELOW", 0)
-    by_graph = (index.search(vector, 3), index.search(question, 3))
+    by_graph = [index.search(query, 3) for query in queries]
     for one, other in zip(exact, by_graph, strict=True):
         assert one["chunk_id"].to_list() == other["chunk_id"].to_list()
         assert np.allclose(one["score"], other["score"], atol=1e-6)
+    assert exact[2]["score"][0] < 1 - module.BM25_SHARE
 
 
 def test_a_vector_of_other_dimensions_is_refused(built: Path):

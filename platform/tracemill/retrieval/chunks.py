@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOKENS, OVERLAP = 512, 50
 # A section shorter than this shares its chunk with the next: a lone heading answers nothing.
 SMALL = 128
+_DOCUMENTS_AT_ONCE = 500
 
 # Where to cut, best first: between paragraphs, lines, sentences, words.
 _CUTS = tuple(re.compile(cut) for cut in (r"\n[ \t]*\n+", r"\n", r"[.!?][\"')\]]*\s+", r"\s+"))
@@ -54,13 +55,20 @@ def chunk(
             f"chunks of {tokens} tokens with an overlap of {overlap}: "
             "at least 16 tokens are needed, and an overlap of at most half of them"
         )
-    rows = documents.select("document_id", "title", "source", "format", "text")
-    written = (
-        _written(row, span)
-        for row in rows.iter_rows(named=True)
-        for span in spans(row["text"], row["format"], tokens=tokens, overlap=overlap)
-    )
-    return pl.DataFrame(written, schema=_schema(), orient="row")
+    needed = documents.select("document_id", "title", "source", "format", "text")
+    batches = [
+        pl.DataFrame(
+            (
+                _written(row, span)
+                for row in batch.iter_rows(named=True)
+                for span in spans(row["text"], row["format"], tokens=tokens, overlap=overlap)
+            ),
+            schema=_schema(),
+            orient="row",
+        )
+        for batch in needed.iter_slices(_DOCUMENTS_AT_ONCE)
+    ]
+    return pl.concat([pl.DataFrame(schema=_schema()), *batches])
 
 
 def spans(
