@@ -171,10 +171,11 @@ def _workspace() -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
+    ours = {f"TRACEMILL_{name.upper()}": str(value) for name, value in settings}
     return {
         **os.environ,
+        **ours,
         "DAGSTER_HOME": str(settings.dagster_home),
-        "TRACEMILL_WAREHOUSE": str(settings.warehouse),
         # Without it warehouse/dagster and warehouse/log would stand first on the import path.
         "PYTHONSAFEPATH": "1",
     }

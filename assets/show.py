@@ -30,7 +30,8 @@ def _cell(value: object, width: int) -> str:
 
 def bars(title: str, labels: Sequence[str], values: Sequence[float], unit: str) -> str:
     """A horizontal bar chart, the first label on top."""
-    figure, axes = _plot(title, height=0.9 + 0.32 * max(len(labels), 2))
+    longest = max((len(label) for label in labels), default=0)
+    figure, axes = _plot(title, left=0.2 + 0.085 * longest, height=0.9 + 0.32 * max(len(labels), 2))
     drawn = axes.barh(list(labels), list(values), color=ACCENT)
     axes.bar_label(drawn, labels=[f"{value:,.6g}" for value in values], padding=4, color=INK)
     axes.invert_yaxis()
@@ -50,10 +51,13 @@ def histogram(title: str, values: "pl.Series", unit: str, bins: int = 40) -> str
     return _picture(title, figure)
 
 
-def _plot(title: str, height: float = 2.6) -> "tuple[Figure, Axes]":
+def _plot(title: str, left: float = 0.75, height: float = 2.6) -> "tuple[Figure, Axes]":
+    """An empty plot; `left` and `height` in inches. Fixed margins: a layout engine draws twice."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+    width, below, above = 7.2, 0.5, 0.35
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left / width, below / height, 1 - 0.2 / width, 1 - above / height)
     axes = figure.subplots()
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

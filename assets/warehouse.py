@@ -64,7 +64,7 @@ class Warehouse(dg.ConfigurableResource):
     def origin(self, context: dg.AssetExecutionContext) -> Origin:
         """Who appends an event, and in which run."""
         name = context.asset_key.to_user_string()
-        return Origin(actor=f"asset {name}", correlation_id=context.run_id)
+        return Origin(actor=f"asset {name}", correlation_id=context.run.run_id)
 
     def digest(self, key: dg.AssetKey) -> str:
         """The digest of what an asset last made; a `dg.Failure` when it has made nothing."""
@@ -98,7 +98,7 @@ class Warehouse(dg.ConfigurableResource):
         if record is not None and self._still_holds(record, asked):
             return self._result(record["made"], unchanged=True)
         made = self._portable(work())
-        self._write(key, {"run": context.run_id, **asked, "made": made})
+        self._write(key, {"run": context.run.run_id, **asked, "made": made})
         return self._result(made, unchanged=False)
 
     def _result(self, made: dict, *, unchanged: bool) -> dg.MaterializeResult:

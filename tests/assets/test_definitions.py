@@ -1,0 +1,107 @@
+"""What Dagster is told of: a renamed asset, check or schedule shows here first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets import definitions
+from assets.definitions import MODULES, defs
+
+ROOT = Path(definitions.__file__).parent.parent
+GRAPH = defs.resolve_asset_graph()
+ASSETS = sorted(GRAPH.materializable_asset_keys)
+
+
+def test_the_assets_and_what_each_is_made_from():
+    made_from = {
+        key.to_user_string(): sorted(
+            parent.to_user_string() for parent in GRAPH.get(key).parent_keys
+        )
+        for key in ASSETS
+    }
+    assert made_from == {
+        "sources/installed_records": [],
+        "sources/raw_records": ["sources/installed_records"],
+        "sources/raw_documents": [],
+        "corpus/clean_records": ["sources/raw_records"],
+        "corpus/unique_records": ["corpus/clean_records"],
+        "corpus/training_splits": ["corpus/unique_records"],
+        "retrieval/documents": ["sources/raw_documents"],
+        "retrieval/chunks": ["retrieval/documents"],
+        "retrieval/embeddings": ["retrieval/chunks"],
+        "retrieval/chunk_index": ["retrieval/chunks", "retrieval/embeddings"],
+        "log/log_fold": [
+            "corpus/training_splits",
+            "retrieval/chunk_index",
+            "retrieval/embeddings",
+            "sources/raw_documents",
+            "sources/raw_records",
+        ],
+        "log/calls": ["log/log_fold"],
+        "log/costs": ["log/calls"],
+        "reports/first_look": ["log/calls", "log/costs"],
+    }
+
+
+def test_the_checks_and_which_of_them_block():
+    blocking = {
+        f"{key.asset_key.to_user_string()}: {key.name}": GRAPH.get_check_spec(key).blocking
+        for key in GRAPH.asset_check_keys
+    }
+    assert blocking == {
+        "sources/raw_records: nothing_quarantined": False,
+        "corpus/clean_records: no_record_lost": True,
+        "corpus/unique_records: duplicates_explained": True,
+        "corpus/training_splits: splits_disjoint": True,
+        "retrieval/embeddings: vectors_fit": True,
+        "retrieval/chunk_index: index_recall": True,
+        "log/costs: costs_reconcile": False,
+    }
+
+
+def test_what_starts_by_itself():
+    repository = defs.get_repository_def()
+    assert [job for job in repository.job_names if not job.startswith("__")] == ["refresh"]
+    schedules = {each.name: each.cron_schedule for each in repository.schedule_defs}
+    assert schedules == {"daily": "0 5 * * *"}
+    assert [each.name for each in repository.sensor_defs] == ["raw_files"]
+
+
+@pytest.mark.parametrize("key", ASSETS, ids=dg.AssetKey.to_user_string)
+def test_every_asset_says_what_it_is(key: dg.AssetKey):
+    node = GRAPH.get(key)
+    assert node.group_name == key.path[0]
+    assert node.description
+    assert node.owners
+    assert node.kinds
+    assert node.code_version
+
+
+def test_every_module_with_assets_is_listed():
+    folder = ROOT / "assets"
+    with_assets = {
+        file.stem for file in folder.glob("*.py") if "@dg.asset" in file.read_text(encoding="utf-8")
+    }
+    assert {module.__name__.removeprefix("assets.") for module in MODULES} == with_assets
+
+
+def test_loading_the_definitions_loads_nothing_heavy():
+    heavy = {
+        "polars",
+        "duckdb",
+        "pyarrow",
+        "numpy",
+        "matplotlib",
+        "hnswlib",
+        "datasketch",
+        "marimo",
+    }
+    code = "import sys, assets.definitions; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert heavy & set(loaded.stdout.split()) == set()
+    assert loaded.stderr == ""

@@ -1,0 +1,58 @@
+"""The sensor on warehouse/raw/: one run for each change, none without one."""
+
+import dagster as dg
+
+from assets import sources
+from assets.definitions import raw_files
+from assets.warehouse import Warehouse
+from tracemill.settings import Settings
+
+
+def look(settings: Settings) -> dg.RunRequest | dg.SkipReason:
+    warehouse = Warehouse(changed=settings.model_dump(mode="json"))
+    seen = raw_files(dg.build_sensor_context(resources={"warehouse": warehouse}))
+    assert isinstance(seen, dg.RunRequest | dg.SkipReason)
+    return seen
+
+
+def harvest(settings: Settings) -> None:
+    definitions = dg.Definitions(
+        assets=dg.load_assets_from_modules([sources]),
+        resources={"warehouse": Warehouse(changed=settings.model_dump(mode="json"))},
+    )
+    job = definitions.resolve_implicit_global_asset_job_def()
+    job.execute_in_process(
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    )
+
+
+def test_it_waits_for_the_first_build(settings: Settings):
+    seen = look(settings)
+    assert isinstance(seen, dg.SkipReason)
+    assert "nothing has been built yet" in str(seen.skip_message)
+
+
+def test_a_change_asks_for_one_run_until_it_was_read(settings: Settings):
+    harvest(settings)
+    assert isinstance(look(settings), dg.SkipReason)
+    (settings.raw_records / "new.jsonl").write_text('{"question": "a", "answer": "b"}')
+    first, second = look(settings), look(settings)
+    assert isinstance(first, dg.RunRequest)
+    assert isinstance(second, dg.RunRequest)
+    assert first.run_key == second.run_key
+    harvest(settings)
+    assert isinstance(look(settings), dg.SkipReason)
+
+
+def test_going_back_is_a_change_too(settings: Settings):
+    file = settings.raw_records / "new.jsonl"
+    keys = set()
+    harvest(settings)
+    for _ in range(2):
+        file.write_text('{"question": "a", "answer": "b"}')
+        keys.add(look(settings).run_key)  # pyright: ignore[reportAttributeAccessIssue]
+        harvest(settings)
+        file.unlink()
+        keys.add(look(settings).run_key)  # pyright: ignore[reportAttributeAccessIssue]
+        harvest(settings)
+    assert len(keys) == 4
