@@ -418,4 +418,6 @@ def test_help_teaches_by_example(run: Run, command: str) -> None:
 
 
 def test_version_is_the_packages(run: Run) -> None:
-    assert re.fullmatch(r"tracemill \d+\.\d+\.\d+\n", run("--version").out)
+    ran = run("--version")
+    assert re.fullmatch(r"tracemill \d+\.\d+\.\d+\n", ran.out)
+    assert spawned(sys.executable, "-m", "tracemill", "--version") == ran

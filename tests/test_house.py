@@ -19,6 +19,7 @@ import typer
 import tracemill
 from tracemill.cli import app
 from tracemill.events import KINDS, Happened
+from tracemill.settings import README
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "platform" / "tracemill"
@@ -215,6 +216,10 @@ def test_the_changelog_begins_with_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^## (\S+)", changelog)[0] == version
+
+
+def test_the_warehouse_in_a_checkout_has_the_page_that_init_writes() -> None:
+    assert (ROOT / "warehouse" / "README.md").read_text(encoding="utf-8") == README
 
 
 # What ships
