@@ -1,18 +1,18 @@
 """Every exception that tracemill raises: one sentence each, written for the person who repairs it.
 
-    TracemillError
-    ├── UsageError               the caller asked for something that cannot be (exit code 2)
-    │   ├── WarehouseNotFound    no warehouse from here upward
-    │   ├── VersionConflict      the stream has moved on since it was read
-    │   ├── UnknownKind          an event of a kind that this version does not know
-    │   └── NotLocal             the log lies on a file system without sound locks
-    ├── LogError                 the log could not do it (exit code 1)
-    │   ├── LogNotWritable       the folder or the file refuses writes
-    │   ├── LogFull              the disk is full; nothing was acknowledged
-    │   ├── LogDamaged           acknowledged events are missing or altered
-    │   └── JournalReplaced      a file of the journal was deleted or replaced while it was open
-    ├── InputError               a file or record from outside is not what it should be
-    └── CallFailed               a model call failed; its event is in the log
+TracemillError
+├── UsageError               the caller asked for something that cannot be (exit code 2)
+│   ├── WarehouseNotFound    no warehouse from here upward
+│   ├── VersionConflict      the stream has moved on since it was read
+│   ├── UnknownKind          an event of a kind that this version does not know
+│   └── NotLocal             the log lies on a file system without sound locks
+├── LogError                 the log could not do it (exit code 1)
+│   ├── LogNotWritable       the folder or the file refuses writes
+│   ├── LogFull              the disk is full; nothing was acknowledged
+│   ├── LogDamaged           acknowledged events are missing or altered
+│   └── JournalReplaced      a file of the journal was deleted or replaced while it was open
+├── InputError               a file or record from outside is not what it should be
+└── CallFailed               a model call failed; its event is in the log
 """
 
 
