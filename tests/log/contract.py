@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.log.made import call, harvested, indexed, many
 
+from tests.log.made import call, harvested, indexed, many
 from tracemill.errors import UsageError, VersionConflict
 from tracemill.events import KINDS, Happened, Recorded, new_id
 from tracemill.log import EventLog

@@ -1,7 +1,6 @@
 """The log in a folder keeps the contract."""
 
 from tests.log.contract import EventLogContract
-
 from tracemill.log import EventLog
 
 

@@ -391,14 +391,21 @@ class Journal:
             tables.add_segment(work, segment)
             return True
 
-    def replace(self, old: Sequence[Segment], new: Segment, when_us: int) -> None:
-        """Let `new` take the place of `old`: the commit point of a compaction."""
+    def replace(self, old: Sequence[Segment], new: Segment, when_us: int) -> bool:
+        """Let `new` take the place of `old`: the commit point of a compaction.
+
+        Returns False when someone else replaced them first.
+        """
         with self._commits, self._transaction("power") as work:
+            live = {segment.file for segment in tables.segments(work.connection)}
+            if not live.issuperset(segment.file for segment in old):
+                return False
             work.connection.executemany(
                 "UPDATE segment SET replaced_at = ? WHERE file = ?",
                 [(when_us, segment.file) for segment in old],
             )
             tables.add_segment(work, new)
+            return True
 
     def forget(self, segment: Segment) -> None:
         """Drop a replaced segment from the manifest, after its file is gone."""
@@ -490,7 +497,7 @@ def _translated(path: Path) -> Generator[None]:
             f"{path} is damaged: {error}; restore it from a copy, `tracemill log verify` tells more"
         ) from error
     except apsw.IOError as error:
-        if error.extendedresult != apsw.SQLITE_IOERR_SHORT_READ:
+        if getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_SHORT_READ:
             raise LogError(f"{path}: {error}; is the disk well?") from error
         raise JournalReplaced(
             f"the -wal file of {path} was deleted while a process has the log open: the next append "

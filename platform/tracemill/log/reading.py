@@ -165,7 +165,9 @@ class Reader:
 
 
 def _derived_folders(warehouse: Path) -> list[Path]:
-    return [path for path in warehouse.glob("*") if path.is_dir() and path.name != "log"]
+    """Folders that a question may read as well; never one that holds a journal."""
+    folders = [path for path in warehouse.glob("*") if path.is_dir()]
+    return [path for path in folders if not (path / "journal.db").exists()]
 
 
 def _in_utc(schema: "pa.Schema") -> "pa.Schema":

@@ -6,6 +6,7 @@ exists. So a crash anywhere leaves the old state or the new one, and perhaps a f
 # pyarrow's types are partial:
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
+import errno
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracemill.errors import LogDamaged
+from tracemill.errors import LogDamaged, LogFull, LogNotWritable
 from tracemill.files import sha256_of, write_atomically
 from tracemill.log import rows
 from tracemill.log.journal import Journal
@@ -69,8 +70,7 @@ def _fold_one(journal: Journal, progress: Progress | None) -> Segment | None:
         return None
     hi = min(end, lo + FOLD_ROWS - 1)
     segment = _write(journal.folder, lo, hi, _tail(journal, lo, hi), progress)
-    journal.seal(segment)
-    return segment
+    return segment if journal.seal(segment) else None
 
 
 def _tail(journal: Journal, lo: int, hi: int) -> Iterator["pa.Table"]:
@@ -87,11 +87,20 @@ def compact(journal: Journal, progress: Progress | None = None) -> int:
     with only_one(journal.folder / "fold.lock", wait=True):
         _remove_aborted(journal.folder)
         for run in _mergeable(journal.segments()):
+            for segment in run:
+                _refuse_altered(journal.folder, segment)
             tables = (table for segment in run for table in read(journal.folder, segment))
             merged = _write(journal.folder, run[0].lo, run[-1].hi, tables, progress)
-            journal.replace(run, merged, time.time_ns() // 1000)
-            replaced += len(run)
+            if journal.replace(run, merged, time.time_ns() // 1000):
+                replaced += len(run)
     return replaced
+
+
+def _refuse_altered(folder: Path, segment: Segment) -> None:
+    """A merged file vouches anew for its rows, so it may only take them from an unaltered one."""
+    path = segment_path(folder, segment)
+    if not path.exists() or sha256_of(path) != segment.sha256:
+        raise LogDamaged(f"{path} is missing or altered: restore it from a copy, then compact")
 
 
 def _mergeable(live: Sequence[Segment]) -> list[list[Segment]]:
@@ -207,7 +216,13 @@ def _write(
         last = _write_parquet(aside, tables, progress)
 
     path = folder / "segments" / f"{lo:012d}-{hi:012d}-{secrets.token_hex(3)}.parquet"
-    write_atomically(path, write)
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        kind = LogFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else LogNotWritable
+        raise kind(
+            f"cannot write {path}: {error.strerror or error}; the events stay where they were"
+        ) from error
     if last["position"] != hi:
         path.unlink()
         raise AssertionError(f"{path.name} ends at {last['position']}, not at {hi}")

@@ -94,7 +94,7 @@ class Turn:
     def _lock(self) -> None:
         while True:
             if self._descriptor < 0:
-                self._descriptor = self._open()
+                self._descriptor = _open(self.path)
                 self._names.set((os.fstat(self._descriptor).st_ino,))
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             # A lock on a file that was deleted or replaced locks nobody else out.
@@ -102,20 +102,14 @@ class Turn:
                 return
             self.close()
 
-    def _open(self) -> int:
-        try:
-            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise LogNotWritable(
-                f"cannot write to {self.path}: {error.strerror}; "
-                "make the log's folder writable, or point TRACEMILL_WAREHOUSE elsewhere"
-            ) from error
-
     def close(self) -> None:
         """Give up the file, and with it the lock."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def mark(self) -> Mark:
         """The high-water mark; position 0 when there is none yet."""
@@ -133,7 +127,7 @@ class Turn:
 @contextmanager
 def only_one(path: Path, *, wait: bool) -> Generator[bool]:
     """Be the only one who holds `path`; without waiting for that, yields whether we are."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -142,7 +136,19 @@ def only_one(path: Path, *, wait: bool) -> Generator[bool]:
         else:
             yield True
     finally:
+        # Explicitly, as above: a child that was forked meanwhile shares the descriptor.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LogNotWritable(
+            f"cannot write to {path}: {error.strerror}; "
+            "make the log's folder writable, or point TRACEMILL_WAREHOUSE elsewhere"
+        ) from error
 
 
 def _inode(name: str) -> int | None:

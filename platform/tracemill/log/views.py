@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracemill.errors import LogNotWritable
 from tracemill.files import write_atomically
 from tracemill.log.rows import COLUMNS
 
@@ -65,4 +66,9 @@ def write_catalogue(path: Path, files: Sequence[Path]) -> None:
         ) as connection:
             create(connection, [file.absolute() for file in files])
 
-    write_atomically(path, write)
+    try:
+        write_atomically(path, write)
+    except (OSError, duckdb.Error) as error:
+        raise LogNotWritable(
+            f"cannot write the catalogue {path}: {error}; the log itself is complete"
+        ) from error
