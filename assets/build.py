@@ -3,10 +3,11 @@
 The runs are recorded in the warehouse, so the UI shows later what was built here.
 """
 
+import re
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
@@ -18,6 +19,7 @@ from assets.progress import BuildProgress
 from tracemill.errors import UsageError
 from tracemill.settings import Settings
 
+_PLUS = re.compile(r"\A(\+?)(.*?)(\+?)\Z", re.DOTALL)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -26,7 +28,7 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
 
     Args:
         selection: a group, an asset, or Dagster's selection syntax, as in `corpus`,
-            `training_splits`, `+corpus/training_splits`; all assets without it.
+            `training_splits`, `+training_splits` (with all that it needs); all assets without it.
 
     Returns 0, or 1 when an asset or a blocking check failed. Raises `UsageError`, when the
     selection names nothing.
@@ -49,6 +51,7 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
             tags={"tracemill/by": "command line"},
             raise_on_error=False,
         )
+    progress.tell_skipped(key.to_user_string() for key in keys)
     ok = result.success and not progress.failed
     console.print(_summary(progress, ok, time.monotonic() - started), highlight=False)
     return 0 if ok else 1
@@ -61,11 +64,9 @@ def selected(selection: str | None) -> Sequence[dg.AssetKey]:
     if selection is None:
         return sorted(everything)
     groups = {key.path[0] for key in everything}
-    spelled = {key.path[1]: f'key:"{key.to_user_string()}"' for key in everything}
-    spelled |= {group: f'group:"{group}"' for group in groups}
     try:
         with warnings.catch_warnings(action="ignore"):  # Dagster's own selection warns as beta.
-            chosen = dg.AssetSelection.from_string(spelled.get(selection, selection))
+            chosen = dg.AssetSelection.from_string(_spelled(selection, everything))
             keys = chosen.resolve(graph) & everything
     except dg.DagsterError as error:
         raise UsageError(_no_selection(selection, groups)) from error
@@ -74,10 +75,21 @@ def selected(selection: str | None) -> Sequence[dg.AssetKey]:
     return sorted(keys)
 
 
+def _spelled(selection: str, keys: Collection[dg.AssetKey]) -> str:
+    """Dagster's words for a group or an asset, with `+` for all before or all after it."""
+    before, name, after = _PLUS.findall(selection)[0]
+    if name in {key.path[0] for key in keys}:
+        return f'{before}group:"{name}"{after}'
+    for key in keys:
+        if name in (key.path[-1], key.to_user_string()):
+            return f'{before}key:"{key.to_user_string()}"{after}'
+    return selection
+
+
 def _no_selection(selection: str, groups: set[str]) -> str:
     return (
         f"{selection!r} names no asset: give a group ({', '.join(sorted(groups))}), "
-        "an asset such as training_splits, or +corpus/training_splits for all that it needs too"
+        "an asset such as training_splits, or +training_splits for all that it needs too"
     )
 
 
@@ -98,11 +110,13 @@ def _config(settings: Settings) -> dict[str, object]:
 
 
 def _summary(progress: BuildProgress, ok: bool, seconds: float) -> str:
+    failed, skipped, warnings = progress.failed, progress.skipped, progress.warnings
     parts = [
         f"{len(progress.made)} built",
         f"{len(progress.unchanged)} unchanged",
-        *([f"[red]{len(progress.failed)} failed[/]"] if progress.failed else []),
-        *([f"{len(progress.skipped)} skipped"] if progress.skipped else []),
+        *([f"[red]{len(failed)} failed[/]"] if failed else []),
+        *([f"{len(skipped)} skipped"] if skipped else []),
+        *([f"[yellow]{len(warnings)} warning{'s' * (len(warnings) > 1)}[/]"] if warnings else []),
     ]
     mark = "[green]done[/]" if ok else "[red]failed[/]"
     return f"{mark}: {', '.join(parts)} in {seconds:.1f} s"

@@ -1,0 +1,115 @@
+"""`tracemill build` and `demo`: the exit code, the screen, the history, and what is left alone."""
+
+import io
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from assets import service
+from assets.build import build, selected
+from assets.run import demo
+from tracemill.errors import UsageError
+from tracemill.log import EventLog
+from tracemill.settings import Settings
+
+DATA = 'group:"sources" or group:"corpus" or group:"retrieval" or group:"log"'
+
+
+def screen(*, terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=terminal)
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_build_says_what_it_made_and_the_next_that_nothing_changed(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+):
+    first, second = screen(), screen()
+    assert build(settings, DATA, first) == 0
+    assert build(settings, DATA, second) == 0
+    assert "✓ corpus/unique_records              7" in text(first)
+    assert "✓ unique_records: duplicates_explained  8 clean = 7 kept + 1 duplicates" in text(first)
+    assert "✗ raw_records: nothing_quarantined warns  1 refused" in text(first)
+    assert "done: 13 built, 0 unchanged, 1 warning in" in text(first)
+    assert "= corpus/unique_records              7  unchanged" in text(second)
+    assert "done: 0 built, 13 unchanged, 1 warning in" in text(second)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_history_of_builds_is_kept_in_the_warehouse(settings: Settings):
+    build(settings, "sources", screen())
+    build(settings, "raw_records", screen())
+    with dg.DagsterInstance.from_config(str(service.home(settings))) as history:
+        runs = [(run.status, len(run.asset_selection or ())) for run in history.get_runs()]
+    assert runs == [(dg.DagsterRunStatus.SUCCESS, 1), (dg.DagsterRunStatus.SUCCESS, 3)]
+
+
+def test_on_a_terminal_a_bar_counts_the_assets(settings: Settings):
+    console = screen(terminal=True)
+    assert build(settings, "sources", console) == 0
+    assert "3/3" in text(console)
+
+
+def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Settings):
+    build(settings, "sources", screen())
+    (settings.corpus / "clean_records.parquet").mkdir()
+    console = screen()
+    assert build(settings, "corpus", console) == 1
+    lines = [line.strip() for line in text(console).splitlines()]
+    assert any(
+        line.startswith("✗ corpus/clean_records") and "clean_records.parquet" in line
+        for line in lines
+    )
+    assert any(line.startswith("- corpus/training_splits") for line in lines)
+    assert lines[-1].startswith("failed: 0 built, 0 unchanged, 1 failed, 2 skipped in")
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        ("reports", ["first_look"]),
+        ("training_splits", ["training_splits"]),
+        ("corpus/training_splits", ["training_splits"]),
+        (
+            "+unique_records",
+            ["clean_records", "installed_records", "raw_records", "unique_records"],
+        ),
+        ("log/calls+", ["calls", "costs", "first_look"]),
+        ("calls", ["calls"]),
+        (
+            'group:"sources" and kind:"parquet"',
+            ["installed_records", "raw_documents", "raw_records"],
+        ),
+    ],
+)
+def test_a_selection_names_assets(selection: str, names: list[str]):
+    assert sorted(key.path[-1] for key in selected(selection)) == names
+
+
+def test_no_selection_and_a_star_are_everything():
+    assert len(selected(None)) == len(selected("*")) == 14
+
+
+@pytest.mark.parametrize("selection", ["nonsense", "((", "group:nonsense", ""])
+def test_a_selection_of_nothing_says_what_there_is(settings: Settings, selection: str):
+    with pytest.raises(UsageError, match="corpus, log, reports, retrieval, sources"):
+        build(settings, selection, screen())
+
+
+def test_a_demo_asks_records_and_tells_what_it_cost_and_asks_nothing_twice(settings: Settings):
+    first, second = screen(), screen()
+    assert demo(settings, first) == 0
+    assert "7 asked in" in text(first)
+    assert "local/extract" in text(first)
+    assert "openai/" in text(first)
+    assert "✓ reports/first_look" in text(first)
+    with EventLog.open(settings) as log:
+        asked = log.sql("SELECT count(*) FROM events WHERE kind = 'rag.answered'").item()
+        assert demo(settings, second) == 0
+        again = log.sql("SELECT count(*) FROM events WHERE kind = 'rag.answered'").item()
+    assert "7 were put to this version of the index before: not asked again" in text(second)
+    assert again == asked + 1
