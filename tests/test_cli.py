@@ -387,6 +387,28 @@ def test_demo_build_and_ui_reach_the_checkout_around_them(tmp_path: Path) -> Non
     assert "Traceback" in ran("ui", TRACEMILL_TRACEBACK="1").err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_host_that_is_told_to_end_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "definitions.py").touch()
+    (tmp_path / "assets" / "run.py").write_text(
+        "import signal\n"
+        "def ui(settings, port):\n"
+        "    try:\n"
+        "        print('running', flush=True)\n"
+        "        signal.pause()\n"
+        "    finally:\n"
+        "        print('stopped')\n"
+    )
+    command = [TRACEMILL, "ui", "--warehouse", str(tmp_path / "warehouse")]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "running\n"
+        host.send_signal(number)
+        assert host.communicate(timeout=20) == ("stopped\n", None)
+    assert host.returncode == 128 + number
+
+
 def test_the_host_takes_what_the_command_line_gives() -> None:
     from assets import run as host
 

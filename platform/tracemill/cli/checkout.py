@@ -4,6 +4,7 @@ The platform does not know its host, so the host is looked for when it is asked 
 with `assets/definitions.py`, from here upward.
 """
 
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -80,4 +81,11 @@ def _assets_run() -> ModuleType:
             "then .venv/bin/tracemill"
         )
     sys.path.insert(0, str(root))
+    # A terminal that closes must not leave a run or Dagster's processes behind: unwind instead.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _unwind)
     return import_module("assets.run")
+
+
+def _unwind(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
