@@ -90,15 +90,21 @@ def raw_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version=CODE,
+    deps=[installed_records],
 )
 def raw_documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """Texts to search in: installed READMEs, Python's language reference, and raw/documents."""
+    """Texts to search in: what is installed, and what lies in raw/documents.
+
+    Installed are a reference page for each module, READMEs, and Python's language reference.
+    """
     from tracemill.corpus import installed, read
     from tracemill.corpus.records import document_frame
 
     settings = warehouse.settings
+    records = settings.corpus / "installed_records.parquet"
 
     def batches() -> "Iterator[Batch]":
+        yield _all_kept(_reference_pages(records))
         if settings.harvest_installed:
             yield from map(_all_kept, installed.installed_documents())
         yield from read.read_documents(settings.raw_documents)
@@ -108,6 +114,7 @@ def raw_documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg
         lambda: _harvest(context, warehouse, batches(), document_frame([])),
         {
             "installed": _installed_fingerprint(settings),
+            "installed_records": warehouse.digest(installed_records.key),
             "raw/documents": fingerprint(settings.raw_documents),
         },
     )
@@ -145,6 +152,14 @@ def batches_of(table: Path) -> "Iterator[pl.DataFrame]":
     with parquet.ParquetFile(table) as file:
         for batch in file.iter_batches(batch_size=10_000):
             yield pl.DataFrame(batch)
+
+
+def _reference_pages(records: Path) -> "pl.DataFrame":
+    import polars as pl
+
+    from tracemill.corpus.reference import reference_documents
+
+    return reference_documents(pl.read_parquet(records))
 
 
 def _harvest(

@@ -25,7 +25,7 @@ def test_the_assets_and_what_each_is_made_from():
     assert made_from == {
         "sources/installed_records": [],
         "sources/raw_records": ["sources/installed_records"],
-        "sources/raw_documents": [],
+        "sources/raw_documents": ["sources/installed_records"],
         "corpus/clean_records": ["sources/raw_records"],
         "corpus/unique_records": ["corpus/clean_records"],
         "corpus/training_splits": ["corpus/unique_records"],
