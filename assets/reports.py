@@ -74,7 +74,7 @@ def render(notebook: Path, target: Path, settings: Settings) -> Path:
             text=True,
         )
         if done.returncode != 0:
-            raise TracemillError(f"{notebook.name} failed: {_last_words(done.stderr)}")
+            raise TracemillError(f"{notebook.name} failed: {_why(aside, done.stderr)}")
         page = json.loads(aside.read_text(encoding="utf-8"))
         # marimo names IPython's lexer, which is not there without IPython.
         page["metadata"]["language_info"]["pygments_lexer"] = "python"
@@ -104,9 +104,16 @@ def _pictures(page: Path) -> Iterator[str]:
                 yield f"![plot](data:image/png;base64,{''.join(png).strip()})"
 
 
-def _last_words(stderr: str) -> str:
+def _why(page: Path, stderr: str) -> str:
+    """The first cell that failed, with its error; else the last thing that marimo said."""
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"] if page.exists() else []
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                name = cell["metadata"]["marimo"].get("name", "without a name")
+                return f"cell {name}: {output['ename']}: {output['evalue']}"
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing; run it with python to see where"
+    return lines[-1] if lines else "marimo said nothing"
 
 
 if __name__ == "__main__":
