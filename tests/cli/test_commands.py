@@ -1,131 +1,17 @@
 """The command line as its user meets it: what it prints, what it exits with, what it never does."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from decimal import Decimal
-from inspect import signature
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import pytest
 
-from tracemill import EventLog, Message, Settings, Usage
-from tracemill.cli import main
-from tracemill.events import (
-    DatasetBuilt,
-    IndexBuilt,
-    LlmCallFailed,
-    LlmCallFinished,
-    LlmCallStarted,
-    new_id,
-)
-
-TRACEMILL = Path(sys.executable).with_name("tracemill")
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run_main(*arguments: str) -> Ran:
-        with pytest.raises(SystemExit) as stopped:
-            main(arguments)
-        out, err = capsys.readouterr()
-        return Ran(int(stopped.value.code or 0), out, err)
-
-    return run_main
-
-
-def spawned(*command: str, cwd: Path | None = None, stdin: str = "", **environment: str) -> Ran:
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        input=stdin,
-        env={**os.environ, **environment},
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two finished calls, one failed, one dataset, one index: nine events."""
-    settings = Settings(warehouse=tmp_path / "warehouse").create()
-    monkeypatch.setenv("TRACEMILL_WAREHOUSE", str(settings.warehouse))
-    monkeypatch.setenv("COLUMNS", "200")
-    with EventLog.open(settings) as log:
-        for question in ("first?", "second?"):
-            log.append(_finished(question))
-        log.append(_failed("third?"))
-        log.append(
-            [
-                DatasetBuilt(name="qa", digest="d" * 16, rows={"train": 8}, seed=1, log_position=6),
-                IndexBuilt(
-                    name="installed",
-                    digest="e" * 16,
-                    chunks=1234,
-                    dimensions=256,
-                    embedding_model="m",
-                ),
-            ]
-        )
-    return settings.warehouse
-
-
-def _started(question: str, call_id: str) -> LlmCallStarted:
-    message = Message(role="user", content=question)
-    return LlmCallStarted(
-        call_id=call_id, provider="local", request_model="echo", messages=(message,)
-    )
-
-
-def _finished(question: str) -> Sequence[LlmCallStarted | LlmCallFinished]:
-    call_id = new_id()
-    finished = LlmCallFinished(
-        call_id=call_id,
-        provider="local",
-        request_model="echo",
-        response_model="echo",
-        text=f"{question}\nindeed",
-        finish_reasons=("stop",),
-        usage=Usage(input_tokens=10, output_tokens=2),
-        latency_ms=1.5,
-        cost_usd=Decimal("0.000000001"),
-    )
-    return [_started(question, call_id), finished]
-
-
-def _failed(question: str) -> Sequence[LlmCallStarted | LlmCallFailed]:
-    call_id = new_id()
-    failed = LlmCallFailed(
-        call_id=call_id,
-        provider="local",
-        request_model="echo",
-        error_type="timeout",
-        error_message="no answer in 30 s",
-        latency_ms=30_000,
-    )
-    return [_started(question, call_id), failed]
-
+from tests.cli.running import TRACEMILL, Ran, Run, failed, spawned
+from tracemill import EventLog
 
 # The warehouse
 
@@ -225,7 +111,7 @@ def test_tail_follows_until_it_is_interrupted(warehouse: Path) -> None:
         assert tail.stdout is not None
         assert json.loads(tail.stdout.readline())["position"] == 8
         with EventLog(warehouse / "log") as log:
-            log.append(_failed("fourth?"))
+            log.append(failed("fourth?"))
         assert [json.loads(tail.stdout.readline())["position"] for _ in range(2)] == [9, 10]
         tail.send_signal(signal.SIGINT)
         out, err = tail.communicate(timeout=20)
@@ -360,86 +246,3 @@ def test_a_wrong_setting_is_named(
 def test_a_reader_that_goes_away_ends_it_quietly(warehouse: Path) -> None:
     many = '"$0" log sql --csv "select * from range(200000) t(n)" | head -n 2'
     assert spawned("bash", "-c", many, str(TRACEMILL)) == Ran(0, "n\n0\n", "")
-
-
-# The host
-
-
-def test_demo_build_and_ui_reach_the_checkout_around_them(tmp_path: Path) -> None:
-    (tmp_path / "assets").mkdir()
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "assets" / "definitions.py").touch()
-    (tmp_path / "assets" / "run.py").write_text(
-        "def demo(settings): print('demo', settings.warehouse.is_dir()); return 0\n"
-        "def build(settings, selection=None): print('build', selection); return 1\n"
-        "def ui(settings, port): raise RuntimeError(f'no port\\n{port}')\n"
-    )
-
-    def ran(*arguments: str, **environment: str) -> Ran:
-        environment["TRACEMILL_WAREHOUSE"] = str(tmp_path / "warehouse")
-        return spawned(str(TRACEMILL), *arguments, cwd=tmp_path / "inner", **environment)
-
-    assert ran("demo") == Ran(0, "demo True\n", "")
-    assert ran("build") == Ran(1, "build None\n", "")
-    assert ran("build", "corpus") == Ran(1, "build corpus\n", "")
-    surprise = "error: unexpected RuntimeError: no port 3111; TRACEMILL_TRACEBACK=1 shows where\n"
-    assert ran("ui", "--port", "3111") == Ran(1, "", surprise)
-    assert "Traceback" in ran("ui", TRACEMILL_TRACEBACK="1").err
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_host_that_is_told_to_end_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "assets").mkdir()
-    (tmp_path / "assets" / "definitions.py").touch()
-    (tmp_path / "assets" / "run.py").write_text(
-        "import signal\n"
-        "def ui(settings, port):\n"
-        "    try:\n"
-        "        print('running', flush=True)\n"
-        "        signal.pause()\n"
-        "    finally:\n"
-        "        print('stopped')\n"
-    )
-    command = [TRACEMILL, "ui", "--warehouse", str(tmp_path / "warehouse")]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as host:
-        assert host.stdout is not None
-        assert host.stdout.readline() == "running\n"
-        host.send_signal(number)
-        assert host.communicate(timeout=20) == ("stopped\n", None)
-    assert host.returncode == 128 + number
-
-
-def test_the_host_takes_what_the_command_line_gives() -> None:
-    from assets import run as host
-
-    signature(host.demo).bind("settings")
-    signature(host.build).bind("settings", None)
-    signature(host.ui).bind("settings", 3000)
-
-
-# Help
-
-
-def test_help_imports_nothing_heavy() -> None:
-    program = (
-        "import sys, tracemill.cli\n"
-        "try: tracemill.cli.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = 'duckdb polars pyarrow numpy dagster pydantic apsw marimo'.split()\n"
-        "print('heavy:', sorted(set(heavy) & sys.modules.keys()))\n"
-    )
-    ran = spawned(sys.executable, "-c", program)
-    assert ran.out.endswith("heavy: []\n"), ran
-
-
-@pytest.mark.parametrize("command", ["build", "ask", "init", "log tail", "log sql", "log export"])
-def test_help_teaches_by_example(run: Run, command: str) -> None:
-    ran = run(*command.split(), "--help")
-    assert ran.code == 0
-    assert re.search(rf"^ +tracemill {command} ", ran.out, re.MULTILINE)
-
-
-def test_version_is_the_packages(run: Run) -> None:
-    ran = run("--version")
-    assert re.fullmatch(r"tracemill \d+\.\d+\.\d+\n", ran.out)
-    assert spawned(sys.executable, "-m", "tracemill", "--version") == ran
