@@ -4,6 +4,8 @@ Nothing here is staged: the questions come from the records that were harvested 
 and those that fail do so because nothing was found or because the text was too long.
 """
 
+import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -33,11 +35,11 @@ WHOLE_DOCUMENT_EVERY = 10
 QUESTION = "When are default parameter values evaluated?"
 IN_WORDS = {"no_answer": "nothing found", "context_length_exceeded": "too long for the model"}
 NEXT = (
-    ("tracemill ui", "assets, runs, checks and the rendered notebook in the browser"),
-    ("tracemill ask 'How do generators work?'", "a question of yours to the index"),
-    ('tracemill log sql "FROM costs_by_day"', "any question to the log, in DuckDB's SQL"),
-    ('tracemill log sql "FROM failures"', "the calls that failed, and why"),
-    ("marimo edit notebooks/01_first_look.py", "the calls, costs and latencies as a notebook"),
+    ("tracemill", "ui", "assets, runs, checks and the notebook, in the browser"),
+    ("tracemill", "ask 'What is a slice?'", "a question of yours"),
+    ("tracemill", 'log sql "FROM costs_by_day"', "any question to the log, in SQL"),
+    ("tracemill", 'log sql "FROM failures"', "the calls that failed, and why"),
+    ("marimo", "edit notebooks/01_first_look.py", "calls, costs and latencies, to edit"),
 )
 
 
@@ -175,8 +177,8 @@ def _tell(outcomes: Counter[str], seconds: float, console: Console) -> None:
     each = ", ".join(f"{count} {what}" for what, count in sorted(outcomes.items()))
     console.print(f"  {outcomes.total()} asked in {seconds:.1f} s: {each}", highlight=False)
     console.print(
-        f"  [dim]Each question is that of a harvested record. One in {WHOLE_DOCUMENT_EVERY} was put "
-        "to a whole document instead of passages:\n  those are the ones that can be too long.[/]",
+        f"  [dim]One in {WHOLE_DOCUMENT_EVERY} was put to a whole document, without the index: "
+        "those can be too long.[/]",
         highlight=False,
     )
 
@@ -210,13 +212,27 @@ def _costs_table(title: str, frame: "pl.DataFrame") -> Padding:
 
 
 def _show_next(settings: Settings, console: Console) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
-    for command, what in NEXT:
-        table.add_row(f"[bold]{escape(command)}[/]", what)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for program, arguments, what in NEXT:
+        table.add_row(f"[bold]{escape(f'{_callable(program)} {arguments}')}[/]", what)
     console.print(Padding(table, (0, 2)))
-    raw = settings.warehouse / "raw"
-    console.print(f"  Your own files: records to {raw}/records, documents to {raw}/documents, then")
-    console.print("  [bold]tracemill build[/], which makes only what has changed.")
+    raw = f"{settings.warehouse}/raw"
+    console.print(
+        f"  Your own files go to {raw}/records and {raw}/documents;",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"  [bold]{_callable('tracemill')} build[/] then makes only what has changed.")
+
+
+def _callable(program: str) -> str:
+    """How to call a program of this environment from here."""
+    if shutil.which(program):
+        return program
+    path = Path(sys.executable).with_name(program)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _heading(console: Console, text: str) -> None:

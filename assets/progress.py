@@ -106,8 +106,7 @@ class BuildProgress:
         while error is not None and error.cause is not None:
             error = error.cause
         self.failed.append(_name(event))
-        reason = error.message.strip() if error else "failed"
-        self._line("red", "✗", _name(event), reason.splitlines()[0])
+        self._line("red", "✗", _name(event), _reason(error.message) if error else "failed")
 
     def _line(self, style: str, mark: str, name: str, rest: str) -> None:
         line = f"  [{style}]{mark} {name:<26} {escape(rest)}[/]"
@@ -118,3 +117,9 @@ def _name(event: dg.DagsterEvent) -> str:
     if event.event_type is Type.ASSET_MATERIALIZATION:
         return event.materialization.asset_key.to_user_string()
     return (event.step_key or "").replace("__", "/", 1)
+
+
+def _reason(message: str) -> str:
+    """The first line of an error; our own and Dagster's class names say nothing to its reader."""
+    cls, _, text = message.strip().splitlines()[0].partition(": ")
+    return text if cls.startswith(("tracemill.", "dagster.")) else f"{cls.split('.')[-1]}: {text}"

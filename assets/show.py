@@ -30,9 +30,10 @@ def _cell(value: object, width: int) -> str:
 
 def bars(title: str, labels: Sequence[str], values: Sequence[float], unit: str) -> str:
     """A horizontal bar chart, the first label on top."""
-    longest = max((len(label) for label in labels), default=0)
+    short = [label if len(label) <= 40 else f"{label[:39]}…" for label in labels]
+    longest = max((len(label) for label in short), default=0)
     figure, axes = _plot(title, left=0.2 + 0.085 * longest, height=0.9 + 0.32 * max(len(labels), 2))
-    drawn = axes.barh(list(labels), list(values), color=ACCENT)
+    drawn = axes.barh(range(len(short)), list(values), color=ACCENT, tick_label=short)
     axes.bar_label(drawn, labels=[f"{value:,.6g}" for value in values], padding=4, color=INK)
     axes.invert_yaxis()
     axes.margins(x=0.15)
