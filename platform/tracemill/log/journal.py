@@ -7,12 +7,10 @@ every process closes it before it forks.
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakSet
 
 import apsw
@@ -28,33 +26,19 @@ from tracemill.errors import (
 )
 from tracemill.events import LogTailLost
 from tracemill.log import rows, tables
+from tracemill.log.group import Durability, Group, Request
 from tracemill.log.rows import Draft
 from tracemill.log.tables import End, Segment, Work
 from tracemill.log.turn import Names, Turn, refuse_shared_file_system, this_boot
 
-Durability = Literal["kill", "power"]
-
 _SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
 _WAIT_MS = 30_000
-_GROUP = 256  # events that one commit takes from the queue, at most
 _CHECKPOINT_PAGES = 4_096  # 16 MB of WAL; each checkpoint syncs twice while everyone waits
 _TRIM = 500  # rows that one step of trimming deletes, so that appenders hardly wait
 _SYNCHRONOUS: Mapping[Durability, str] = {
     "kill": "PRAGMA synchronous = NORMAL",
     "power": "PRAGMA synchronous = FULL",
 }
-
-
-@dataclass
-class _Request:
-    """One append, waiting for whichever thread commits next."""
-
-    drafts: Sequence[Draft]
-    expected: Mapping[str, int]
-    durability: Durability
-    positions: list[int] = field(default_factory=list[int])
-    error: Exception | None = None
-    done: bool = False
 
 
 class Journal:
@@ -75,8 +59,7 @@ class Journal:
         names = ("journal.db", "journal.db-wal", "journal.db-shm")
         self._writer_files, self._reader_files = Names(folder, *names), Names(folder, *names)
         self._turn = Turn(folder / "journal.lock")
-        self._queue: deque[_Request] = deque()
-        self._commits = threading.Lock()
+        self._commits = Group(self._commit)
         self._reads = threading.RLock()  # taken after _commits by whoever needs both
         self._writer: apsw.Connection | None = None
         self._writer_work: tuple[int, Work] | None = None
@@ -94,15 +77,10 @@ class Journal:
     ) -> list[int]:
         """Commit these events as one, and return their positions once they are safe.
 
-        Whichever thread gets to commit takes along what the others have queued meanwhile: there is
-        one writer at a time and no thread to start, to stop, or to lose in a fork.
         Raises `VersionConflict`, and `LogError` in all its forms; then nothing was stored.
         """
-        request = _Request(drafts, expected, durability)
-        self._queue.append(request)
-        with self._commits:
-            while not request.done:
-                self._commit(self._next_group())
+        request = Request(drafts, expected, durability)
+        self._commits.submit(request)
         if request.error is not None:
             raise request.error
         return request.positions
@@ -112,28 +90,14 @@ class Journal:
         """The last position in a segment, as of this process's latest append or read."""
         return self._sealed
 
-    def _next_group(self) -> list[_Request]:
-        group = [self._queue.popleft()]
-        size = len(group[0].drafts)
-        while self._queue and size + len(self._queue[0].drafts) <= _GROUP:
-            group.append(self._queue.popleft())
-            size += len(group[-1].drafts)
-        return group
-
-    def _commit(self, group: list[_Request]) -> None:
+    def _commit(self, group: Sequence[Request]) -> None:
         try:
-            try:
-                self._insert(group)
-            except JournalReplaced:
-                # Every event has an id, so a second try can store nothing twice.
-                self._insert(group)
-        except Exception as error:  # noqa: BLE001 (handed to the threads that wait for it)
-            for request in group:
-                request.error = request.error or error
-        for request in group:
-            request.done = True
+            self._insert(group)
+        except JournalReplaced:
+            # Every event has an id, so a second try can store nothing twice.
+            self._insert(group)
 
-    def _insert(self, group: list[_Request]) -> None:
+    def _insert(self, group: Sequence[Request]) -> None:
         durability = "power" if any(r.durability == "power" for r in group) else "kill"
         with self._transaction(durability) as work:
             for request in group:
@@ -450,7 +414,7 @@ class Journal:
 
     def before_fork(self) -> None:
         """SQLite's locks do not survive a fork: wait for work in progress, then close everything."""
-        self._commits.acquire()
+        self._commits.__enter__()
         self._reads.acquire()
         self._leave()
         self._turn.close()
@@ -459,9 +423,9 @@ class Journal:
         """Go on; the child without the appends of threads that it does not have."""
         if in_child:
             self._pid = os.getpid()
-            self._queue.clear()
+            self._commits.forget()
         self._reads.release()
-        self._commits.release()
+        self._commits.__exit__()
 
 
 def _holds_anything(path: Path) -> bool:
