@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakSet
 
-from tracemill.errors import UsageError
+from tracemill.errors import TracemillError, UsageError
 from tracemill.log import rows, segments, views
 from tracemill.log.journal import Journal
 from tracemill.log.tables import Segment
@@ -61,8 +61,8 @@ class Reader:
         """See `EventLog.arrow`."""
         import duckdb
 
-        connection = self._connection(until)
         try:
+            connection = self._connection(until)
             # None (which the stubs deny): a statement without an answer.
             relation: duckdb.DuckDBPyRelation | None
             relation = cast(
@@ -70,8 +70,16 @@ class Reader:
             )
             table = rows.to_arrow([]).select([]) if relation is None else relation.to_arrow_table()
         except duckdb.Error as error:
-            raise UsageError(f"this query does not run: {error}") from error
+            raise self._explained(error) from error
         return table.cast(_in_utc(table.schema))
+
+    def _explained(self, error: Exception) -> TracemillError:
+        """DuckDB's words in one line, unless the log itself lacks something."""
+        for segment in self._snapshot.live if self._snapshot else ():
+            if not segments.segment_path(self._journal.folder, segment).exists():
+                return segments.missing(self._journal.folder, segment)
+        first = str(error).split("\n\n")[0].replace("\n", "; ")
+        return UsageError(f"this query does not run: {first}")
 
     def sql(self, query: str, parameters: Parameters | None, until: int | None) -> "pl.DataFrame":
         """See `EventLog.sql`."""
@@ -96,7 +104,9 @@ class Reader:
         ]
         parts = [tail.lazy()]
         if paths:
-            parts.insert(0, pl.scan_parquet(paths, missing_columns="insert", schema=tail.schema))
+            parts.insert(
+                0, pl.scan_parquet(paths, missing_columns="insert", schema=tail.schema, glob=False)
+            )
         frame = pl.concat(parts).drop("digest").filter(pl.col("position") > after)
         if until is not None:
             frame = frame.filter(pl.col("position") <= until)
@@ -111,7 +121,10 @@ class Reader:
         with self._lock:
             change = self._journal.changes()
             if self._snapshot is None or change != self._seen_change:
-                known = self._snapshot.tail if self._snapshot else rows.to_arrow([])
+                # A journal that was opened anew may be another one: what is known may not be in it.
+                known = rows.to_arrow([])
+                if self._snapshot and change[0] == self._seen_change[0]:
+                    known = self._snapshot.tail
                 read_to: int = known["position"][-1].as_py() if len(known) else 0
                 live, new = self._journal.snapshot(read_to)
                 sealed = live[-1].hi if live else 0

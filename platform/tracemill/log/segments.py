@@ -153,7 +153,7 @@ def pages(journal: Journal, after: int = 0) -> Iterator[list[tuple[Any, ...]]]:
                     after += len(table)
             except FileNotFoundError:
                 if segment in journal.segments():
-                    raise _missing(journal, segment) from None
+                    raise missing(journal.folder, segment) from None
         elif after >= journal.position():
             return
         # Rows may move from the journal to a segment between two looks, but not again and again.
@@ -168,9 +168,10 @@ def _holding(journal: Journal, position: int) -> Segment | None:
     return next((s for s in journal.segments() if s.lo <= position <= s.hi), None)
 
 
-def _missing(journal: Journal, segment: Segment) -> LogDamaged:
+def missing(folder: Path, segment: Segment) -> LogDamaged:
+    """What to say when a segment's file is not there."""
     return LogDamaged(
-        f"{segment_path(journal.folder, segment)} is missing: it holds the events "
+        f"{segment_path(folder, segment)} is missing: it holds the events "
         f"{segment.lo} to {segment.hi}; restore it from a copy"
     )
 
