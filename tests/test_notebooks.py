@@ -95,7 +95,7 @@ def test_a_cell_that_fails_is_told_in_a_line(tmp_path: Path):
     notebook.write_text(f"import marimo\n\napp = marimo.App()\n\n\n{cell}", encoding="utf-8")
     settings = Settings(warehouse=tmp_path / "warehouse").create()
     with pytest.raises(
-        TracemillError, match="broken.py failed: cell one: ValueError: no such thing"
+        TracemillError, match=r"broken\.py failed: cell one: ValueError: no such thing"
     ):
         render(notebook, tmp_path / "page.ipynb", settings)
     assert not (tmp_path / "page.ipynb").exists()
