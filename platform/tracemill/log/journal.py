@@ -337,6 +337,11 @@ class Journal:
         with self._reading() as connection:
             return tables.problems(connection)
 
+    def unknown(self, page: Sequence[tuple[Any, ...]]) -> list[int]:
+        """Positions of rows whose event id would not be recognised if it came again."""
+        with self._reading() as connection:
+            return tables.unknown(connection, page)
+
     # The manifest
 
     def pin(self, name: str, position: int) -> None:

@@ -175,17 +175,25 @@ def recorded(row: Row) -> Recorded:
             f"position {row['position']} holds {kind!r} version {version}, "
             "which this tracemill does not know: upgrade it to read this log"
         )
-    fields = upcast(kind, version, from_json(row["payload"]))
-    fields.update((name, row[name]) for name in ("event_id", "kind", "occurred_at", *ENVELOPE))
     try:
+        fields = upcast(kind, version, from_json(row["payload"]))
+        fields.update((name, row[name]) for name in ("event_id", "kind", "occurred_at", *ENVELOPE))
         event = parse(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        raise LogDamaged(
-            f"position {row['position']} ({kind}): field {'.'.join(map(str, first['loc'][1:]))}: "
-            f"{first['msg']}; `tracemill log verify` tells what else is wrong"
+        raise _altered(
+            row, f"field {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
         ) from error
+    except ValueError as error:
+        raise _altered(row, f"payload: {error}") from error
     return Recorded(row["position"], row["stream"], row["version"], row["recorded_at"], event)
+
+
+def _altered(row: Row, what: str) -> LogDamaged:
+    return LogDamaged(
+        f"position {row['position']} ({row['kind']}): {what}; "
+        "`tracemill log verify` tells what else is wrong"
+    )
 
 
 def from_journal(raw: Sequence[Any]) -> Row:

@@ -220,3 +220,9 @@ def problems(connection: apsw.Connection) -> list[str]:
     if ids != last:
         found.append(f"journal.db: {ids} event ids for {last} positions")
     return found
+
+
+def unknown(connection: apsw.Connection, page: Sequence[tuple[Any, ...]]) -> list[int]:
+    """Positions of rows whose event id is not known to stand there."""
+    found = [connection.execute(_POSITION_OF, (row[1],)).get for row in page]
+    return [row[0] for row, position in zip(page, found, strict=True) if row[0] != position]

@@ -44,6 +44,10 @@ def verify(journal: Journal, progress: segments.Progress | None = None) -> Verif
         for page in segments.pages(journal):
             chain.follow(page[: end.position - chain.position])
             chain.problems += _check_columns([raw for raw in page if raw[0] > sealed])
+            chain.problems += [
+                f"position {position}: the journal does not know its event id"
+                for position in journal.unknown(page)
+            ]
             if progress:
                 progress(len(page))
             if chain.position >= end.position:
@@ -59,6 +63,8 @@ def _check_files(journal: Journal, live: list[Segment]) -> Iterator[str]:
         if segment.lo != expected:
             yield f"{segment.file}: begins at {segment.lo}, not at {expected}"
         expected = segment.hi + 1
+        if not path.exists() and segment not in journal.segments():
+            continue  # replaced and deleted while we were looking
         if not path.exists():
             yield f"{path}: is missing; restore it, it holds events {segment.lo} to {segment.hi}"
         elif sha256_of(path) != segment.sha256:
