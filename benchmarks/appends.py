@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -47,13 +47,21 @@ class Times(NamedTuple):
 
 def timed(log: EventLog, groups: Sequence[Any], durability: Durability) -> Times:
     """Append each group (an event, or a list of them) and time every call."""
+    return each(groups, lambda group: log.append(group, durability=durability))
+
+
+def each(items: Sequence[Any], append: Callable[[Any], object]) -> Times:
+    """Time one call after the other."""
     took: list[float] = []
+    gc.freeze()  # what was prepared for the measurement must not be looked through during it
     began = time.monotonic()
-    for group in groups:
+    for item in items:
         before = time.perf_counter()
-        log.append(group, durability=durability)
+        append(item)
         took.append(time.perf_counter() - before)
-    return Times(began, time.monotonic(), took)
+    ended = time.monotonic()
+    gc.unfreeze()
+    return Times(began, ended, took)
 
 
 def together(runs: Sequence[Times]) -> Times:
@@ -70,7 +78,6 @@ def _append_single(
     folder: Path, text: Path, seed: int, events: int, durability: Durability, start: Barrier
 ) -> Times:
     made = Calls(text, seed).events(events)
-    gc.freeze()  # what is prepared for the measurement must not be looked through during it
     with EventLog(folder) as log:
         log.position()
         start.wait()

@@ -52,7 +52,7 @@ def machine() -> str:
 
 
 def write(name: str, heading: str, tables: Sequence[Table]) -> Path:
-    """Write `results/NAME.md`, and quote it in the README where that has a place for it."""
+    """Write `results/NAME.md`."""
     text = "\n\n".join([heading, *(table.markdown() for table in tables)]) + "\n"
     path = ROOT / "benchmarks" / "results" / f"{name}.md"
     path.parent.mkdir(exist_ok=True)
