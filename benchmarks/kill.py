@@ -34,7 +34,7 @@ MARKS = [
     ("tracemill.log.tables", None, "trim"),
     ("tracemill.log.turn", "Turn", "set_mark"),
     ("tracemill.log.journal", "Journal", "_open_writer"),
-    ("tracemill.log.journal", "Journal", "forget"),
+    ("tracemill.log.tables", None, "forget"),
     ("tracemill.log.journal", "Journal", "close"),
     ("tracemill.log.segments", None, "_write_parquet"),
     ("tracemill.log.segments", None, "sha256_of"),

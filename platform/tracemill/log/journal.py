@@ -19,8 +19,6 @@ from tracemill.errors import (
     JournalReplaced,
     LogDamaged,
     LogError,
-    LogFull,
-    LogNotWritable,
     UsageError,
     VersionConflict,
 )
@@ -29,12 +27,11 @@ from tracemill.log import rows, tables
 from tracemill.log.group import Durability, Group, Request
 from tracemill.log.rows import Draft
 from tracemill.log.tables import End, Segment, Work
+from tracemill.log.translate import WAIT_MS, translated
 from tracemill.log.turn import Names, Turn, refuse_shared_file_system, this_boot
 
 _SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
-_WAIT_MS = 30_000
 _CHECKPOINT_PAGES = 4_096  # 16 MB of WAL; each checkpoint syncs twice while everyone waits
-_TRIM = 500  # rows that one step of trimming deletes, so that appenders hardly wait
 _SYNCHRONOUS: Mapping[Durability, str] = {
     "kill": "PRAGMA synchronous = NORMAL",
     "power": "PRAGMA synchronous = FULL",
@@ -85,6 +82,12 @@ class Journal:
             raise request.error
         return request.positions
 
+    @contextmanager
+    def writing(self, durability: Durability = "power") -> Generator[Work]:
+        """A transaction for something else than an append: the manifest, a pin."""
+        with self._commits, self._transaction(durability) as work:
+            yield work
+
     @property
     def sealed(self) -> int:
         """The last position in a segment, as of this process's latest append or read."""
@@ -115,7 +118,7 @@ class Journal:
 
         The commit is acknowledged only if the files are still the ones that were opened.
         """
-        with _translated(self._path), self._turn.taken():
+        with translated(self._path), self._turn.taken():
             connection = self._usable_writer(durability)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -205,6 +208,7 @@ class Journal:
     # Opening
 
     def _open_writer(self) -> apsw.Connection:
+        refuse_shared_file_system(self.folder)
         if not self._path.exists():
             self._refuse_to_start_over()
         connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
@@ -225,7 +229,6 @@ class Journal:
         return connection
 
     def _refuse_to_start_over(self) -> None:
-        refuse_shared_file_system(self.folder)
         if mark := self._turn.mark().position:
             raise self._missing(0, mark)
         if any(self.folder.glob("segments/*.parquet")):
@@ -256,7 +259,7 @@ class Journal:
 
     def _connect(self, flags: int) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), flags=flags)
-        connection.set_busy_timeout(_WAIT_MS)
+        connection.set_busy_timeout(WAIT_MS)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         _keep_wal(connection)
         connection.pragma("cache_size", -16_384)
@@ -270,7 +273,7 @@ class Journal:
         self._refuse_foreign_process()
         if self._reader is None or not self._reader_files.same():
             self._make_ready()
-        with _translated(self._path), self._reads:
+        with translated(self._path), self._reads:
             if self._reader is not None and not self._reader_files.same():
                 self._reader.close()
                 self._reader = None
@@ -285,7 +288,7 @@ class Journal:
     def _make_ready(self) -> None:
         """See to it that the journal exists and has its tables, wherever we may write."""
         if os.access(self.folder, os.W_OK) or not self._path.exists():
-            with _translated(self._path), self._commits, self._turn.taken():
+            with translated(self._path), self._commits, self._turn.taken():
                 self._usable_writer()
 
     def changes(self) -> tuple[int, int]:
@@ -341,54 +344,6 @@ class Journal:
         """Positions of rows whose event id would not be recognised if it came again."""
         with self._reading() as connection:
             return tables.unknown(connection, page)
-
-    # The manifest
-
-    def pin(self, name: str, position: int) -> None:
-        """Give a position a name; the same name moves."""
-        with self._commits, self._transaction("power") as work:
-            work.connection.execute("INSERT OR REPLACE INTO pin VALUES (?, ?)", (name, position))
-
-    def seal(self, segment: Segment) -> bool:
-        """Add a segment right behind the last one: the commit point of a fold.
-
-        Returns False when someone else sealed these rows first.
-        """
-        with self._commits, self._transaction("power") as work:
-            if work.sealed != segment.lo - 1:
-                return False
-            tables.add_segment(work, segment)
-            return True
-
-    def replace(self, old: Sequence[Segment], new: Segment, when_us: int) -> bool:
-        """Let `new` take the place of `old`: the commit point of a compaction.
-
-        Returns False when someone else replaced them first.
-        """
-        with self._commits, self._transaction("power") as work:
-            live = {segment.file for segment in tables.segments(work.connection)}
-            if not live.issuperset(segment.file for segment in old):
-                return False
-            work.connection.executemany(
-                "UPDATE segment SET replaced_at = ? WHERE file = ?",
-                [(when_us, segment.file) for segment in old],
-            )
-            tables.add_segment(work, new)
-            return True
-
-    def forget(self, segment: Segment) -> None:
-        """Drop a replaced segment from the manifest, after its file is gone."""
-        with self._commits, self._transaction() as work:
-            work.connection.execute(
-                "DELETE FROM segment WHERE file = ? AND replaced_at IS NOT NULL", (segment.file,)
-            )
-
-    def trim(self) -> None:
-        """Delete sealed rows that need not be kept, in small steps; finishes what a crash left."""
-        trimmed = _TRIM
-        while trimmed == _TRIM:
-            with self._commits, self._transaction() as work:
-                trimmed = tables.trim(work.connection, work.sealed, _TRIM)
 
     # Closing and forking
 
@@ -446,38 +401,6 @@ def _keep_wal(connection: apsw.Connection) -> None:
 
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
-
-
-@contextmanager
-def _translated(path: Path) -> Generator[None]:
-    """SQLite's exceptions as ours, in one place."""
-    try:
-        yield
-    except apsw.FullError as error:
-        raise LogFull(
-            f"the disk that holds {path} is full: nothing of this was stored; free space, try again"
-        ) from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
-        raise LogNotWritable(
-            f"cannot write to {path}: {error}; make the folder and the file writable"
-        ) from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise LogDamaged(
-            f"{path} is damaged: {error}; restore it from a copy, `tracemill log verify` tells more"
-        ) from error
-    except apsw.IOError as error:
-        if getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_SHORT_READ:
-            raise LogError(f"{path}: {error}; is the disk well?") from error
-        raise JournalReplaced(
-            f"the -wal file of {path} was deleted while a process has the log open: the next append "
-            "of that process saves what was in it; then try again"
-        ) from error
-    except apsw.BusyError as error:
-        raise LogError(
-            f"{path} was locked for {_WAIT_MS // 1000} s: is a process that holds it stopped?"
-        ) from error
-    except apsw.Error as error:
-        raise LogError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 _open_journals: WeakSet[Journal] = WeakSet()

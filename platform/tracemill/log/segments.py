@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracemill.errors import LogDamaged, LogFull, LogNotWritable
 from tracemill.files import sha256_of, write_atomically
-from tracemill.log import rows
+from tracemill.log import rows, tables
 from tracemill.log.journal import Journal
 from tracemill.log.tables import Segment
 from tracemill.log.turn import only_one
@@ -35,6 +35,7 @@ BATCH_ROWS = 8_192
 """Rows that are Python objects at one time, at most."""
 _PAGE_ROWS = 1_024  # of the tail
 _TRIES = 10
+_TRIM_ROWS = 500  # deleted in one step, so that appenders hardly wait
 _ROW_GROUP_ROWS = 61_440
 _REPEATING = ["kind", "provider", "request_model", "error_type", "actor"]
 
@@ -59,7 +60,7 @@ def fold(journal: Journal, progress: Progress | None = None, *, wait: bool = Tru
         _remove_aborted(journal.folder)
         while segment := _fold_one(journal, progress):
             sealed += segment.hi - segment.lo + 1
-        journal.trim()
+        _trim(journal)
     return sealed
 
 
@@ -70,7 +71,24 @@ def _fold_one(journal: Journal, progress: Progress | None) -> Segment | None:
         return None
     hi = min(end, lo + FOLD_ROWS - 1)
     segment = _write(journal.folder, lo, hi, _tail(journal, lo, hi), progress)
-    return segment if journal.seal(segment) else None
+    return segment if _seal(journal, segment) else None
+
+
+def _seal(journal: Journal, segment: Segment) -> bool:
+    """The commit point of a fold; False when someone else sealed these rows first."""
+    with journal.writing() as work:
+        if work.sealed != segment.lo - 1:
+            return False
+        tables.add_segment(work, segment)
+        return True
+
+
+def _trim(journal: Journal) -> None:
+    """Delete sealed rows that need not be kept, in small steps; finishes what a crash left."""
+    trimmed = _TRIM_ROWS
+    while trimmed == _TRIM_ROWS:
+        with journal.writing("kill") as work:
+            trimmed = tables.trim(work.connection, work.sealed, _TRIM_ROWS)
 
 
 def _tail(journal: Journal, lo: int, hi: int) -> Iterator["pa.Table"]:
@@ -89,10 +107,11 @@ def compact(journal: Journal, progress: Progress | None = None) -> int:
         for run in _mergeable(journal.segments()):
             for segment in run:
                 _refuse_altered(journal.folder, segment)
-            tables = (table for segment in run for table in read(journal.folder, segment))
-            merged = _write(journal.folder, run[0].lo, run[-1].hi, tables, progress)
-            if journal.replace(run, merged, time.time_ns() // 1000):
-                replaced += len(run)
+            parts = (table for segment in run for table in read(journal.folder, segment))
+            merged = _write(journal.folder, run[0].lo, run[-1].hi, parts, progress)
+            with journal.writing() as work:  # the commit point of a compaction
+                if tables.replace_segments(work, run, merged, time.time_ns() // 1000):
+                    replaced += len(run)
     return replaced
 
 
@@ -125,7 +144,8 @@ def gc(journal: Journal, *, grace_s: float = GRACE_S) -> int:
         for segment in replaced:
             if now - (segment.replaced_us or 0) / 1e6 >= grace_s:
                 segment_path(folder, segment).unlink(missing_ok=True)
-                journal.forget(segment)
+                with journal.writing() as work:
+                    tables.forget(work, segment)
                 deleted += 1
         known = {s.file for s in (*journal.segments(), *replaced)}
         for path in (folder / "segments").glob("*.parquet"):

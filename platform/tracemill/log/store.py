@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from tracemill.errors import LogNotWritable, UsageError
 from tracemill.events import KINDS, Happened, Recorded
-from tracemill.log import rows, segments, views
+from tracemill.log import rows, segments, tables, views
 from tracemill.log.journal import Durability, Journal
 from tracemill.log.reading import Parameters, Reader
 from tracemill.log.verify import Verification, verify
@@ -188,7 +188,8 @@ class EventLog:
         position = last if position is None else position
         if not 0 <= position <= last:
             raise UsageError(f"cannot pin {name!r} to position {position}: the log ends at {last}")
-        self._journal.pin(name, position)
+        with self._journal.writing() as work:
+            tables.pin(work, name, position)
         return position
 
     def pins(self) -> dict[str, int]:

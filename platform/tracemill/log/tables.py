@@ -199,6 +199,31 @@ def add_segment(work: Work, segment: Segment) -> None:
     work.connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", segment)
 
 
+def replace_segments(work: Work, old: Sequence[Segment], new: Segment, when_us: int) -> bool:
+    """Let `new` take the place of `old`; returns False when someone else replaced them first."""
+    live = {segment.file for segment in segments(work.connection)}
+    if not live.issuperset(segment.file for segment in old):
+        return False
+    work.connection.executemany(
+        "UPDATE segment SET replaced_at = ? WHERE file = ?",
+        [(when_us, segment.file) for segment in old],
+    )
+    add_segment(work, new)
+    return True
+
+
+def forget(work: Work, segment: Segment) -> None:
+    """Drop a replaced segment from the manifest, after its file is gone."""
+    work.connection.execute(
+        "DELETE FROM segment WHERE file = ? AND replaced_at IS NOT NULL", (segment.file,)
+    )
+
+
+def pin(work: Work, name: str, position: int) -> None:
+    """Give a position a name; the same name moves."""
+    work.connection.execute("INSERT OR REPLACE INTO pin VALUES (?, ?)", (name, position))
+
+
 def heads(connection: apsw.Connection) -> dict[str, int]:
     """The version that each stream has reached."""
     found: Any = connection.execute("SELECT stream, version FROM head")
