@@ -1,6 +1,8 @@
 """The Dagster UI for real: it comes up, runs what its API asks for, stays alone, and stops whole."""
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +12,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -179,3 +182,33 @@ def test_telemetry_is_off_and_a_changed_configuration_is_kept(settings: Settings
     file.write_text("telemetry:\n  enabled: false\n# ours\n", encoding="utf-8")
     service.home(settings)
     assert "# ours" in file.read_text(encoding="utf-8")
+
+
+def test_a_browser_shows_the_graph_and_the_page_of_an_asset(opened: Opened, tmp_path: Path):
+    if not (chromium := shutil.which("chromium")):
+        assert "CI" not in os.environ, "CI must have chromium: see .ci/run"
+        pytest.skip("no chromium here: the UI was tested through its API only")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-quic"]
+
+    def page(path: str) -> str:
+        shown = subprocess.run(
+            [
+                chromium,
+                *options,
+                f"--user-data-dir={tmp_path}",
+                "--virtual-time-budget=20000",
+                "--dump-dom",
+                f"{opened.url}/{path}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+            check=True,
+        )
+        return shown.stdout
+
+    graph = page("asset-groups")
+    assert all(group in graph for group in ("sources", "corpus", "retrieval", "log", "reports"))
+    asset = page("assets/corpus/unique_records")
+    assert "each removal names the one that stayed" in asset
