@@ -3,7 +3,7 @@
 import multiprocessing
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.log.made import many
 from tracemill.errors import TracemillError
@@ -26,7 +26,7 @@ class Other:
             raise TimeoutError(what)
         return self._connection.recv()
 
-    def __enter__(self) -> "Other":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
