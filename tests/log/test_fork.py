@@ -1,0 +1,160 @@
+"""Forks and threads: parent and child go on with the same object, and neither harms the other."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.log.made import harvested, indexed, many
+from tracemill.errors import UsageError
+from tracemill.events import new_id
+from tracemill.log import EventLog
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning",  # Python 3.12 and later
+    "ignore:Using fork:RuntimeWarning",
+)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    with EventLog(tmp_path / "log") as log:
+        yield log
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do `work` in a forked child; gives its process id. Whatever it raises ends it with status 1."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def ended_well(*children: int) -> bool:
+    return [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
+
+
+def test_parent_and_child_append_to_the_same_log(log: EventLog) -> None:
+    log.append(many(5))
+
+    def work() -> None:
+        for event in many(50):
+            log.append(event)
+        assert log.verify().ok
+        log.close()
+
+    children = [forked(work) for _ in range(3)]
+    for event in many(50):
+        log.append(event)
+    assert ended_well(*children)
+    assert [r.position for r in log.read()] == list(range(1, 206))
+    assert log.verify().problems == ()
+
+
+def test_a_fork_while_threads_append_and_ask_neither_hangs_nor_loses(log: EventLog) -> None:
+    log.append(many(5))
+    log.arrow("FROM events")  # what is imported in the middle of a fork is Python's affair
+    stop, acknowledged = threading.Event(), []
+
+    def write() -> None:
+        while not stop.is_set():
+            acknowledged.extend(log.append(many(3)))
+
+    def ask() -> None:
+        while not stop.is_set():
+            n, m = (
+                log.arrow("SELECT count(*) n, max(position) m FROM events").to_pylist()[0].values()
+            )
+            assert n == m
+
+    def work() -> None:
+        first = log.append([harvested(), indexed()])
+        assert [r.position for r in log.read(first[0] - 1, until=first[0])] == first[:1]
+        answer = log.arrow("SELECT count(*) FROM events WHERE position = ?", [first[0]])
+        assert answer.to_pylist()[0].popitem()[1] == 1
+
+    threads = [threading.Thread(target=t) for t in (write, write, ask)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert all(ended_well(forked(work)) for _ in range(12))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    records = list(log.read())
+    assert [r.position for r in records] == list(range(1, len(records) + 1))
+    assert len(records) == 5 + len(acknowledged) + 24
+    assert log.verify().problems == ()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_every_way_to_start_a_process_works(log: EventLog, method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    log.append(many(5))
+    log.arrow("FROM events")
+    process = multiprocessing.get_context(method).Process(target=_append, args=(log.folder,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert log.position() == 15
+    assert log.verify().ok
+
+
+def _append(folder: Path) -> None:
+    with EventLog(folder) as log:
+        log.append(many(10))
+        assert log.arrow("SELECT count(*) FROM events").to_pylist()[0].popitem()[1] == 15
+
+
+def test_ids_differ_between_parent_and_children() -> None:
+    new_id()
+    read, write = os.pipe()
+
+    def work() -> None:
+        os.write(write, "".join(new_id() + "\n" for _ in range(50)).encode())
+
+    assert ended_well(*[forked(work) for _ in range(4)])
+    os.close(write)
+    with os.fdopen(read) as lines:
+        ids = [*lines.read().split(), *[new_id() for _ in range(50)]]
+    assert len(set(ids)) == 250
+
+
+def test_a_subscriber_misses_nothing_over_a_fork(log: EventLog) -> None:
+    log.append(many(2))
+    events = log.subscribe(poll_s=0.001)
+    assert [next(events).position for _ in range(2)] == [1, 2]
+    assert ended_well(forked(lambda: log.append(many(3))))
+    assert [next(events).position for _ in range(3)] == [3, 4, 5]
+
+
+def test_an_answer_after_a_close_or_a_fork_is_fresh(log: EventLog) -> None:
+    """The number by which SQLite tells that something changed starts anew with each connection."""
+    with EventLog(log.folder) as other:
+        for close in (log.close, lambda: ended_well(forked(lambda: None))):
+            for _ in range(4):
+                other.append(harvested())
+                assert log.sql("SELECT count(*) FROM events").item() == other.position()
+                close()
+
+
+def test_where_polars_would_hang_the_child_is_told(log: EventLog) -> None:
+    log.append(many(2))
+    log.frame().collect()
+
+    def work() -> None:
+        assert len(list(log.read())) == 2
+        with pytest.raises(UsageError, match="spawn"):
+            log.sql("FROM events")
+
+    assert ended_well(forked(work))
