@@ -139,7 +139,7 @@ def write(folder: Path, number: int, death: Death | None, fork: bool) -> None:
             return
         time.sleep(0.002)  # or nobody else would get to anything on two cores
         events = [_event(f"{who} {number}", count) for _ in range(mine.choice([1, 1, 1, 4, 30]))]
-        durability = mine.choice(["kill", "kill", "kill", "kill", "power"])
+        durability = "power" if mine.random() < 0.2 else "kill"
         _note(notes, [e.event_id for e in events], log.append(events, durability=durability))
         if mine.random() < 0.1:
             # A retry, as after a crash of somebody else's.

@@ -86,13 +86,13 @@ def test_a_cost_is_an_amount_of_money(cost: str) -> None:
     finished = call()[1]
     assert isinstance(finished, LlmCallFinished)
     with pytest.raises(ValidationError):
-        LlmCallFinished(**finished.model_dump() | {"cost_usd": cost})
+        LlmCallFinished.model_validate(finished.model_dump() | {"cost_usd": cost})
 
 
 @pytest.mark.parametrize("latency", ["nan", "inf", "-1"])
 def test_a_latency_is_a_finite_duration(latency: str) -> None:
     with pytest.raises(ValidationError):
-        LlmCallFinished(**call()[1].model_dump() | {"latency_ms": float(latency)})
+        LlmCallFinished.model_validate(call()[1].model_dump() | {"latency_ms": float(latency)})
 
 
 def test_a_later_event_has_a_later_id() -> None:

@@ -6,6 +6,7 @@ A store passes when a subclass of `EventLogContract` says how to open it and not
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 
 import polars as pl
@@ -104,7 +105,7 @@ class EventLogContract:
             yield other
 
     @pytest.fixture
-    def spawn(self) -> "multiprocessing.context.SpawnContext":
+    def spawn(self) -> SpawnContext:
         return multiprocessing.get_context("spawn")
 
     # Append
@@ -189,7 +190,7 @@ class EventLogContract:
         assert_sound(log, 2)
 
     def test_the_same_event_from_another_process_is_one_event(
-        self, log: EventLog, folder: Path, spawn: "multiprocessing.context.SpawnContext"
+        self, log: EventLog, folder: Path, spawn: SpawnContext
     ) -> None:
         event, answer = harvested(1), spawn.SimpleQueue()
         log.append([harvested(0), event])
@@ -235,7 +236,7 @@ class EventLogContract:
         assert log.position() == 2
 
     def test_of_many_who_decide_on_the_same_version_one_wins(
-        self, folder: Path, spawn: "multiprocessing.context.SpawnContext"
+        self, folder: Path, spawn: SpawnContext
     ) -> None:
         store = type(self).store
         child = spawn.Process(target=_count_up, args=(store, folder, 20))
@@ -500,7 +501,7 @@ class EventLogContract:
         self,
         log: EventLog,
         folder: Path,
-        spawn: "multiprocessing.context.SpawnContext",
+        spawn: SpawnContext,
     ) -> None:
         store = type(self).store
         children = [

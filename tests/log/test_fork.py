@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,8 @@ def test_every_way_to_start_a_process_works(log: EventLog, method: str) -> None:
         pytest.skip(f"no {method} here")
     log.append(many(5))
     log.arrow("FROM events")
-    process = multiprocessing.get_context(method).Process(target=_append, args=(log.folder,))
+    context: Any = multiprocessing.get_context(method)
+    process = context.Process(target=_append, args=(log.folder,))
     process.start()
     process.join()
     assert process.exitcode == 0
