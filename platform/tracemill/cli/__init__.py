@@ -26,7 +26,7 @@ First steps:
 
   tracemill demo                                 harvest real text, build everything, ask
   tracemill status                               what the warehouse holds
-  tracemill ask "How do I join two data frames?"
+  tracemill ask "What does a yield expression do?"
   tracemill log sql "from costs_by_day"          any question, in DuckDB's SQL
   tracemill ui                                   assets and runs, in the browser
 
