@@ -1,5 +1,6 @@
 """What people, disks and other programs do to a log: a clear error, and nothing acknowledged is lost."""
 
+import fcntl
 import gc
 import os
 import random
@@ -7,6 +8,7 @@ import re
 import shutil
 import struct
 import subprocess
+import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,8 +80,16 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 # Files deleted while the log is open
 
 
-@pytest.mark.parametrize("who_is_first", ["owner", "neighbour", "newcomer", "reader"])
-@pytest.mark.parametrize("names", [[name] for name in SIDE_FILES] + [SIDE_FILES[:2]], ids="+".join)
+FIRST = ["owner", "neighbour", "newcomer", "reader"]
+DELETED = [
+    *[(names, who) for names in (SIDE_FILES[:1], SIDE_FILES[:2]) for who in FIRST],
+    *[(names, who) for names in (SIDE_FILES[1:2], SIDE_FILES[2:]) for who in ("owner", "newcomer")],
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "who_is_first"), DELETED, ids=lambda v: "+".join([*v]) if isinstance(v, list) else v
+)
 def test_a_side_file_deleted_under_two_processes_costs_nothing(
     folder: Path, names: list[str], who_is_first: str
 ) -> None:
@@ -205,7 +215,7 @@ def test_a_flipped_bit_in_the_journal_is_found_or_harmless(folder: Path, tmp_pat
         (folder / name).unlink()  # or readers would take the pages from there
     whole = (folder / "journal.db").read_bytes()
     choice = random.Random(1)
-    places = choice.sample([i for i, byte in enumerate(whole) if byte], 60)
+    places = choice.sample([i for i, byte in enumerate(whole) if byte], 30)
     ids = [bytes.fromhex(r.event.event_id.replace("-", "")) for r in last]
     places += [found.start() + 14 for i in ids for found in re.finditer(re.escape(i), whole)]
     silent: list[int] = []
@@ -447,3 +457,16 @@ def test_logs_that_nobody_closed_leave_no_file_open(folder: Path) -> None:
         EventLog(folder).append(harvested(i))
     gc.collect()
     assert open_files() == 0
+
+
+def test_writers_wait_for_their_turn(folder: Path) -> None:
+    with EventLog(folder) as log:
+        log.append(many(1))
+        waiting = threading.Thread(target=log.append, args=(harvested(),))
+        with (folder / "journal.lock").open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting.start()
+            waiting.join(0.2)
+            assert waiting.is_alive()
+        waiting.join(10)
+        assert log.position() == 2

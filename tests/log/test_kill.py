@@ -8,15 +8,15 @@ from benchmarks.kill import MARKS, ROLES, Outcome, read, torment, write
 
 
 def test_no_kill_loses_doubles_or_tears_anything(tmp_path: Path) -> None:
-    outcome = torment(tmp_path / "warehouse" / "log", kills=30, seed=1, pause_s=0.1)
+    outcome = torment(tmp_path / "warehouse" / "log", kills=20, seed=1, pause_s=0.05)
     assert outcome.ok, outcome
-    assert outcome.kills >= 30
+    assert outcome.kills >= 20
     assert outcome.acknowledged > 500
     assert outcome.stored >= outcome.acknowledged
     assert outcome.forked > 0
     assert outcome.spawned > 0
     # Most of these must have died where they were told to, or the marks are names of the past.
-    assert sum(n for where, n in outcome.died_at.items() if where != "at random") >= 5
+    assert sum(n for where, n in outcome.died_at.items() if where != "at random") >= 3
 
 
 def test_every_mark_names_a_step_that_exists() -> None:
