@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ def forked(work: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         status = 1
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)  # a child that hangs has failed
         try:
             work()
             status = 0
@@ -160,3 +163,31 @@ def test_where_polars_would_hang_the_child_is_told(log: EventLog) -> None:
             log.sql("FROM events")
 
     assert ended_well(forked(work))
+
+
+def test_threads_may_fork_at_once_while_others_open_logs(tmp_path: Path) -> None:
+    logs = [EventLog(tmp_path / f"log {n}") for n in range(3)]
+    stop, ended = threading.Event(), []
+
+    def open_and_write() -> None:
+        while not stop.is_set():
+            for n in range(5):
+                EventLog(tmp_path / f"other {n}").append(harvested())
+
+    def fork() -> None:
+        for _ in range(12):
+            ended.append(ended_well(forked(lambda: [log.append(harvested()) for log in logs])))
+
+    opener = threading.Thread(target=open_and_write)
+    forkers = [threading.Thread(target=fork) for _ in range(3)]
+    for thread in (opener, *forkers):
+        thread.start()
+    for thread in forkers:
+        thread.join()
+    stop.set()
+    opener.join()
+    assert ended == [True] * 36
+    for log in logs:
+        assert log.position() == 36
+        assert log.verify().problems == ()
+        log.close()

@@ -65,7 +65,8 @@ class Journal:
         self._openings = 0
         self._pid = os.getpid()
         self._sealed = 0
-        _open_journals.add(self)
+        with _forking:
+            _open_journals.add(self)
 
     # Appending
 
@@ -405,9 +406,11 @@ def _keep_wal(connection: apsw.Connection) -> None:
 
 _open_journals: WeakSet[Journal] = WeakSet()
 _paused: list[Journal] = []
+_forking = threading.Lock()  # one fork at a time, and no new journal in the middle of one
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     for journal in sorted(_open_journals, key=id):
         journal.before_fork()
         _paused.append(journal)
@@ -417,6 +420,7 @@ def _after_fork(*, in_child: bool) -> Callable[[], None]:
     def resume() -> None:
         while _paused:
             _paused.pop().after_fork(in_child=in_child)
+        _forking.release()
 
     return resume
 
