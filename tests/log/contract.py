@@ -141,6 +141,8 @@ class EventLogContract:
     def test_both_durabilities_store(self, log: EventLog) -> None:
         assert log.append(harvested(1), durability="power") == [1]
         assert log.append(harvested(2), durability="kill") == [2]
+        with pytest.raises(UsageError, match="'kill' or 'power', not 'Power'"):
+            log.append(harvested(3), durability="Power")  # type: ignore[arg-type]
         assert_sound(log, 2)
 
     def test_a_closed_log_opens_itself_again(self, log: EventLog) -> None:
@@ -273,6 +275,7 @@ class EventLogContract:
         for after in (0, 1, 7, 8, 14, 99):
             assert list(log.read(after)) == whole[after:]
             assert list(log.read(after, until=9)) == whole[after:9]
+        assert list(log.read(-3)) == whole
         for kinds in (["index.built"], ["llm.call.started", "llm.call.failed"], list(KINDS)):
             mine = [r for r in whole if r.event.kind in kinds]  # type: ignore[attr-defined]
             assert list(log.read(kinds=kinds)) == mine
@@ -332,6 +335,8 @@ class EventLogContract:
         for query in ("SELEC", "FROM nowhere", "SELECT CAST(kind AS INTEGER) FROM events"):
             with pytest.raises(UsageError, match="does not run"):
                 log.sql(query)
+        with pytest.raises(UsageError, match="two columns named 'kind'"):
+            log.sql("SELECT a.kind, b.kind FROM events AS a, events AS b")
         assert log.sql("SELECT count(*) FROM events").item() == 1
 
     def test_a_kind_that_does_not_exist_is_refused(self, log: EventLog) -> None:

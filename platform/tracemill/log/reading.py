@@ -86,7 +86,12 @@ class Reader:
         _refuse_polars_after_fork()
         import polars as pl
 
-        answer = pl.from_arrow(self.arrow(query, parameters, until))
+        table = self.arrow(query, parameters, until)
+        names: list[str] = table.column_names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(f"this query gives two columns named {twice!r}: rename one with AS")
+        answer = pl.from_arrow(table)
         assert isinstance(answer, pl.DataFrame)
         return answer
 

@@ -160,7 +160,7 @@ def pages(journal: Journal, after: int = 0) -> Iterator[list[tuple[Any, ...]]]:
 
     Wherever they are: rows that are sealed, merged or trimmed meanwhile are found where they went.
     """
-    tries = 0
+    after, tries = max(after, 0), 0
     while tries < _TRIES:
         start = after
         if raws := journal.following(after, _PAGE_ROWS):

@@ -89,6 +89,8 @@ class EventLog:
         the log could not do it: nothing was recorded.
         """
         drafts = [rows.draft(e) for e in ([events] if isinstance(events, Happened) else events)]
+        if durability not in ("kill", "power"):
+            raise UsageError(f"durability is 'kill' or 'power', not {durability!r}")
         if not drafts:
             return []
         positions = self._journal.append(drafts, expected or {}, durability)
