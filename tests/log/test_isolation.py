@@ -161,3 +161,40 @@ def test_what_was_derived_may_be_read_in_a_query(tmp_path: Path) -> None:
     table.write_text("n\n7\n")
     with EventLog(tmp_path / "log") as log:
         assert log.sql(f"SELECT n FROM '{table}'").item() == 7  # noqa: S608
+
+
+SYNCS = """
+import os, sys
+from tests.log.made import harvested
+from tracemill.log import EventLog
+
+with EventLog(sys.argv[1]) as log:
+    log.append(harvested())
+    for durability in ("kill", "power"):
+        os.write(2, f"begin {durability}".encode())
+        for _ in range(5):
+            log.append(harvested(), durability=durability)
+        os.write(2, f"end {durability}".encode())
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_power_waits_for_the_disk_with_every_append_and_kill_with_none(tmp_path: Path) -> None:
+    trace, root = tmp_path / "trace", Path(__file__).parents[2]
+    command = ["strace", "-f", "-e", "trace=fsync,fdatasync,write", "-o", str(trace)]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+    subprocess.run(
+        [*command, sys.executable, "-c", SYNCS, str(tmp_path / "log")],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        cwd=root,
+    )
+    lines = trace.read_text()
+    syncs = [
+        len(re.findall(r"f(?:data)?sync\(", lines.split(f"begin {d}")[1].split(f"end {d}")[0]))
+        for d in ("kill", "power")
+    ]
+    assert syncs[0] == 0
+    assert syncs[1] >= 5
