@@ -1,6 +1,7 @@
 """Events: what every class promises."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -8,7 +9,17 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 
 from tests.log.made import call, events, harvested
-from tracemill.events import KINDS, Event, Happened, LlmCallFinished, new_id, parse
+from tracemill.events import (
+    KINDS,
+    Event,
+    Happened,
+    LlmCallFinished,
+    LlmCallStarted,
+    new_id,
+    parse,
+)
+from tracemill.log import EventLog
+from tracemill.messages import Message
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,3 +109,16 @@ def test_a_latency_is_a_finite_duration(latency: str) -> None:
 def test_a_later_event_has_a_later_id() -> None:
     ids = [harvested().event_id for _ in range(100)]
     assert sorted(ids, key=lambda i: i[:13]) == ids
+
+
+def test_half_a_character_is_recorded_as_a_replacement(tmp_path: Path) -> None:
+    call_id = new_id()
+    cut = Message(role="user", content="smile \ud83d, whole \U0001f600")
+    started = LlmCallStarted(call_id=call_id, provider="local", request_model="m", messages=(cut,))
+    with EventLog(tmp_path / "log") as log:
+        log.append(started)
+        (recorded,) = log.read()
+        assert log.verify().ok
+    assert isinstance(recorded.event, LlmCallStarted)
+    assert recorded.event.event_id == started.event_id
+    assert recorded.event.messages[0].content == "smile \ufffd, whole \U0001f600"

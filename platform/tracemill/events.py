@@ -29,7 +29,10 @@ def _canonical_id(value: str) -> str:
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{value} cannot be told in UTC") from error
 
 
 def _now() -> datetime:

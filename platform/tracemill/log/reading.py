@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from tracemill.errors import TracemillError, UsageError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
     import pyarrow as pa
+
+_QUESTIONS = {"SELECT", "MULTI"}  # MULTI: a PIVOT, which DuckDB takes apart
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -63,12 +65,8 @@ class Reader:
 
         try:
             connection = self._connection(until)
-            # None (which the stubs deny): a statement without an answer.
-            relation: duckdb.DuckDBPyRelation | None
-            relation = cast(
-                "duckdb.DuckDBPyRelation | None", connection.sql(query, params=parameters)
-            )
-            table = rows.to_arrow([]).select([]) if relation is None else relation.to_arrow_table()
+            _refuse_all_but_questions(connection, query)
+            table = connection.sql(query, params=parameters).to_arrow_table()
         except duckdb.Error as error:
             raise self._explained(error) from error
         return table.cast(_in_utc(table.schema))
@@ -180,6 +178,16 @@ class Reader:
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         return connection
+
+
+def _refuse_all_but_questions(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
+    """A COPY could write over a segment; even an EXPLAIN ANALYZE would do what it explains."""
+    kinds = [statement.type.name for statement in connection.extract_statements(query)]
+    if len(kinds) != 1 or kinds[0] not in _QUESTIONS:
+        raise UsageError(
+            f"the log answers one question at a time, not {' and '.join(kinds) or 'nothing'}: "
+            "begin with SELECT, FROM, WITH, PIVOT, DESCRIBE or SUMMARIZE"
+        )
 
 
 def _derived_folders(warehouse: Path) -> list[Path]:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import PydanticSerializationError, from_json
 
 from tracemill.errors import LogDamaged, UnknownKind, UsageError
 from tracemill.events import KINDS, Happened, Recorded, parse
@@ -88,7 +88,11 @@ class Draft(NamedTuple):
 def draft(event: Happened) -> Draft:
     """Turn an event into a row without its place in the log."""
     kind: str = getattr(event, "kind")  # noqa: B009 (each subclass declares its own literal)
-    payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD)
+    try:
+        payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD)
+    except PydanticSerializationError:
+        # Half of a character, where a model's output was cut: better recorded than refused.
+        return draft(type(event).model_validate(_mended(event.model_dump())))
     if len(payload) > MAX_PAYLOAD_CHARACTERS:
         raise UsageError(
             f"{kind} has {len(payload):,} characters, more than {MAX_PAYLOAD_CHARACTERS:,}: "
@@ -103,6 +107,19 @@ def draft(event: Happened) -> Draft:
         occurred_us=microseconds(event.occurred_at),
         rest=(*_envelope(event), *_hot(type(event))(event), payload),
     )
+
+
+def _mended(value: Any) -> Any:
+    """The same with U+FFFD for every lone surrogate, which UTF-8 cannot hold."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_mended(key): _mended(each) for key, each in cast(Row, value).items()}
+        case list() | tuple():
+            return [_mended(each) for each in cast(list[Any], value)]
+        case _:
+            return value
 
 
 _envelope: Callable[[Happened], tuple[Any, ...]] = attrgetter(*ENVELOPE)

@@ -7,6 +7,7 @@ modules here, and nobody outside this package needs to know.
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,7 @@ class EventLog:
         self._journal = Journal(self.folder)
         self._reader = Reader(self._journal)
         self._folding: threading.Thread | None = None
+        self._next_fold_s = 0.0
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Self:
@@ -234,11 +236,18 @@ class EventLog:
 
     def _start_fold(self) -> None:
         """Seal in a process of its own: here it would take turns with the caller's work."""
+        if time.monotonic() < self._next_fold_s:
+            return
         if self._folding is None or not self._folding.is_alive():
+            # Whatever keeps it from succeeding, such as a full disk, will not pass at once.
+            self._next_fold_s = time.monotonic() + _BETWEEN_FOLDS_S
             self._folding = threading.Thread(
                 target=_fold_apart, args=(self.folder,), name="tracemill fold", daemon=True
             )
             self._folding.start()
+
+
+_BETWEEN_FOLDS_S = 2.0
 
 
 def _fold_apart(folder: Path) -> None:
