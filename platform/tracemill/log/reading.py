@@ -148,7 +148,7 @@ class Reader:
         if session.snapshot is not snapshot or session.until != until:
             session.connection.register("tail", snapshot.tail)
             paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
-            views.create(session.connection, paths, tail="tail", until=until)
+            views.show(session.connection, paths, tail="tail", until=until)
             session.snapshot, session.until = snapshot, until
         return session.connection
 
@@ -173,6 +173,10 @@ class Reader:
                 "autoload_known_extensions": False,
             }
         )
+        # Segments never change, so what was read of their footers stays true.
+        connection.execute("SET parquet_metadata_cache = true")
+        views.show(connection, [])
+        views.create_questions(connection)
         connection.execute("SET allowed_directories = ?", [[f"{path}/" for path in readable]])
         # From here on, opening journal.db (which would drop our locks on it) is refused.
         connection.execute("SET enable_external_access = false")

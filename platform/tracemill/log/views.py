@@ -31,14 +31,14 @@ def definitions() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("*.sql"))}
 
 
-def create(
+def show(
     connection: "duckdb.DuckDBPyConnection",
     files: Sequence[Path],
     *,
     tail: str | None = None,
     until: int | None = None,
 ) -> None:
-    """(Re)create `events` over these segments and the relation named `tail`, and all other views."""
+    """(Re)create `events` over these segments and the relation named `tail`."""
     # Starting from no rows gives every column its type, also where old segments lack it.
     parts = [_NOTHING]
     if files:
@@ -51,8 +51,12 @@ def create(
     connection.execute(
         f"CREATE OR REPLACE VIEW events AS SELECT {_SHOWN} FROM ({union}){bound}"  # noqa: S608
     )
+
+
+def create_questions(connection: "duckdb.DuckDBPyConnection") -> None:
+    """Create all other views, once: they look `events` up whenever they are asked."""
     for name, query in definitions().items():
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+        connection.execute(f"CREATE VIEW {name} AS {query}")
 
 
 def write_catalogue(path: Path, files: Sequence[Path]) -> None:
@@ -64,7 +68,8 @@ def write_catalogue(path: Path, files: Sequence[Path]) -> None:
         with duckdb.connect(
             str(aside), config={"storage_compatibility_version": "v1.0.0"}
         ) as connection:
-            create(connection, [file.absolute() for file in files])
+            show(connection, [file.absolute() for file in files])
+            create_questions(connection)
 
     try:
         write_atomically(path, write)
