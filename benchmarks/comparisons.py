@@ -150,6 +150,7 @@ def _peer(
         with _sink(folder) as url:
             done = subprocess.run(
                 [*command, what, str(folder), str(scratch / "calls.jsonl"), str(calls)],
+                cwd=folder,  # what a peer drops where it stands goes with the folder
                 env={**os.environ, "DO_NOT_TRACK": "1", "SINK_URL": url, **environment},
                 capture_output=True,
                 text=True,
