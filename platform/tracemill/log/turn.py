@@ -17,7 +17,8 @@ from typing import NamedTuple
 from tracemill.errors import LogNotWritable, NotLocal
 
 _MARK = struct.Struct("<q16s")
-_CLOCK_STEP_NS = 1_000_000_000  # generous: 10 ms is the longest in use
+_CLOCK_STEP_NS = 50_000_000  # generous: 10 ms is the longest in use
+_WHOLE_SECONDS_NS = 2_000_000_000  # where a file system keeps no fractions of a second
 _SHARED_SYSTEMS = {
     *("9p", "afpfs", "afs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "nfs", "nfs4"),
     *("prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"),
@@ -65,7 +66,9 @@ class Names:
         if self.now() != self.inodes:
             return False
         # The clock of a file system moves in steps: a second change may show the time of the first.
-        if time.time_ns() - folder.st_ctime_ns > _CLOCK_STEP_NS:
+        fractions = folder.st_ctime_ns % 1_000_000_000
+        step = _CLOCK_STEP_NS if fractions else _WHOLE_SECONDS_NS
+        if time.time_ns() - folder.st_ctime_ns > step:
             self._unmoved = state
         return True
 
