@@ -131,7 +131,7 @@ def test_no_query_reaches_the_journal(tmp_path: Path, name: str) -> None:
                 f"FROM sqlite_scan('{path}', 'journal')",
                 f"COPY (SELECT 1) TO '{path}'",
             ):
-                with pytest.raises(UsageError, match="does not run|one question at a time"):
+                with pytest.raises(UsageError, match=r"does not run|one question at a time"):
                     log.sql(query)
         assert log.append(many(1)) == [6]
         assert log.verify().ok
@@ -149,7 +149,7 @@ def test_no_query_loads_an_extension_or_takes_back_the_ban(tmp_path: Path) -> No
             "SET allowed_directories = ['/']",
             "RESET lock_configuration",
         ):
-            with pytest.raises(UsageError, match="does not run|one question at a time"):
+            with pytest.raises(UsageError, match=r"does not run|one question at a time"):
                 log.sql(query)
         query = "SELECT count(*) FROM duckdb_functions() WHERE function_name LIKE 'sqlite%'"
         assert log.sql(query).item() == 0
