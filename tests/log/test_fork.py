@@ -29,7 +29,7 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 
 def forked(work: Callable[[], object]) -> int:
     """Do `work` in a forked child; gives its process id. Whatever it raises ends it with status 1."""
-    child = os.fork()
+    child = _fork()
     if child == 0:
         status = 1
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -40,6 +40,16 @@ def forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(status)
     return child
+
+
+def _fork() -> int:
+    while True:
+        try:
+            return os.fork()
+        except RuntimeError as error:
+            # filelock, once another test has imported it, allows one fork at a time.
+            if "filelock" not in str(error):
+                raise
 
 
 def ended_well(*children: int) -> bool:
