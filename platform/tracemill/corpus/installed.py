@@ -162,7 +162,7 @@ def _distributions() -> list[Distribution]:
     """
     found: dict[str, Distribution] = {}
     for each in distributions():
-        name = each.metadata["Name"] if "Name" in each.metadata else None
+        name: str | None = each.metadata.json.get("name")  # pyright: ignore[reportAssignmentType]
         if name:
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), each)
     return [each for _, each in sorted(found.items())]
