@@ -88,10 +88,6 @@ class Settings(BaseSettings):
         return self.warehouse / "log"
 
     @property
-    def catalogue(self) -> Path:
-        return self.warehouse / "log.duckdb"
-
-    @property
     def corpus(self) -> Path:
         return self.warehouse / "corpus"
 

@@ -11,7 +11,7 @@ from tracemill.corpus.records import Refusal
 
 @pytest.fixture(scope="module")
 def harvested() -> pl.DataFrame:
-    return pl.concat(list(installed.installed_records()))
+    return pl.concat(batch.kept for batch in installed.harvest())
 
 
 def package(folder: Path, **modules: str) -> dict[str, Path]:
@@ -163,7 +163,7 @@ def test_a_new_package_shows_in_records_documents_and_fingerprint(
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     first = installed.installed_fingerprint()
     assert first != before
-    _, acme = installed.installed_records()
+    _, acme = (batch.kept for batch in installed.harvest())
     assert acme.select("user_query", "assistant_response", "context", "source").rows() == [
         ("What does acme.run do?", "Run it.", "def run()\n\nmodule acme", "acme 1.0: acme.run")
     ]

@@ -1,6 +1,6 @@
 """Money is exact, prices have dates, and what is unknown costs None and never nothing."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import polars as pl
@@ -54,17 +54,6 @@ def test_what_has_no_known_price_costs_none():
 def test_a_time_without_a_zone_is_refused():
     with pytest.raises(UsageError, match="no time zone"):
         prices.price("local", "extract", datetime(2026, 1, 1))  # noqa: DTZ001
-
-
-def test_the_table_has_a_row_for_each_price_and_its_spans_do_not_overlap():
-    table = prices.price_table()
-    assert table.height == len(prices.all_prices())
-    gemini = table.filter(pl.col("provider") == "gcp.gemini")
-    assert gemini.select("effective_from", "effective_until", "input_usd_per_mtok").rows() == [
-        (date(1970, 1, 1), date(2027, 1, 1), Decimal("0.750000")),
-        (date(2027, 1, 1), date(9999, 12, 31), Decimal("1.500000")),
-    ]
-    assert set(table["source"].is_null()) == {False}
 
 
 def test_what_the_same_calls_would_cost_elsewhere():

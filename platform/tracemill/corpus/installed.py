@@ -37,17 +37,12 @@ QUESTIONS: dict[Kind, str] = {
 FORMATS = {"text/markdown": "markdown", "text/plain": "text"}
 
 
-def installed_records() -> "Iterator[pl.DataFrame]":
+def harvest() -> Iterator[Batch]:
     """The docstrings of the standard library and of what each installed package offers at its top.
 
-    Deeper modules of the packages are left out: they are mostly how a package is made, and reading
-    them takes twice the time.
+    One package a batch, with what could not be read beside it. Deeper modules of the packages are
+    left out: they are mostly how a package is made, and reading them takes twice the time.
     """
-    return (batch.kept for batch in harvest())
-
-
-def harvest() -> Iterator[Batch]:
-    """`installed_records` with what could not be read beside it, one package a batch."""
     for package in _packages():
         refused: list[Refusal] = []
         rows = list(_package_records(package, refused))

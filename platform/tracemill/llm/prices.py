@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 _MILLION = Decimal(1_000_000)
-_FOREVER = date(9999, 12, 31)
-_UNITS = ("input", "output", "cache_read_input", "cache_write_input")
 _SUMS = ("calls", "input_tokens", "output_tokens")
 
 
@@ -64,38 +62,6 @@ def cost(provider: str, model: str, usage: Usage, when: datetime) -> Decimal | N
     """What a call costs in US dollars, exactly; None where a price that it needs is not known."""
     known = price(provider, model, when)
     return None if known is None else _cost(known, usage)
-
-
-def price_table() -> "pl.DataFrame":
-    """Prices as rows for SQL: provider, request_model, effective_from, effective_until (the day
-    after the last), input_usd_per_mtok, output_usd_per_mtok, cache_read_input_usd_per_mtok,
-    cache_write_input_usd_per_mtok, source, checked_on.
-    """
-    import polars as pl
-
-    dollars = pl.Decimal(18, 6)
-    columns = {
-        "provider": pl.String,
-        "model": pl.String,
-        "effective_from": pl.Date,
-        "input": dollars,
-        "output": dollars,
-        "cache_read_input": dollars,
-        "cache_write_input": dollars,
-        "source": pl.String,
-        "checked_on": pl.Date,
-    }
-    table = pl.DataFrame([p.model_dump() for p in all_prices()], schema=columns)
-    until = pl.col("effective_from").shift(-1).over("provider", "model").fill_null(_FOREVER)
-    return table.select(
-        "provider",
-        pl.col("model").alias("request_model"),
-        "effective_from",
-        until.alias("effective_until"),
-        *(pl.col(unit).alias(f"{unit}_usd_per_mtok") for unit in _UNITS),
-        "source",
-        "checked_on",
-    )
 
 
 def what_if(calls: "pl.DataFrame") -> "pl.DataFrame":
