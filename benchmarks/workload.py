@@ -82,7 +82,7 @@ class Calls:
             user_id=user,
             occurred_at=self._at,
             response_model=model,
-            text=answer,
+            content=answer,
             finish_reasons=("stop",),
             usage=Usage(
                 input_tokens=len(started.messages[0].content) // 4, output_tokens=len(answer) // 4
@@ -106,7 +106,7 @@ def write_calls(path: Path, events: Sequence[Happened]) -> Path:
             assert isinstance(finished, LlmCallFinished)
             call = {
                 "prompt": started.messages[0].content,
-                "answer": finished.text,
+                "answer": finished.content,
                 "model": finished.request_model,
                 "input_tokens": finished.usage.input_tokens,
                 "output_tokens": finished.usage.output_tokens,

@@ -55,7 +55,7 @@ def finished(question: str) -> Sequence[LlmCallStarted | LlmCallFinished]:
         provider="local",
         request_model="echo",
         response_model="echo",
-        text=f"{question}\nindeed",
+        content=f"{question}\nindeed",
         finish_reasons=("stop",),
         usage=Usage(input_tokens=10, output_tokens=2),
         latency_ms=1.5,

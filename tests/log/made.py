@@ -68,7 +68,7 @@ def call(
         return [asked, failed]
     finished = LlmCallFinished(
         response_model=model,
-        text=answer,
+        content=answer,
         finish_reasons=("stop",),
         usage=Usage(input_tokens=tokens, output_tokens=2),
         latency_ms=3.5,
@@ -99,6 +99,11 @@ labels = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), max
 moments = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.just(UTC))  # noqa: DTZ001
 identifiers = st.uuids().map(str)
 costs = st.decimals(min_value=0, max_value=999_999_999, places=9)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
 
 
 def events(kinds: Iterable[str] = tuple(KINDS)) -> st.SearchStrategy[Happened]:
@@ -143,8 +148,10 @@ def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
         return identifiers
     if annotation in (datetime, AwareDatetime):
         return moments
+    if annotation is Any:
+        return json_values
     if annotation is str:
-        return labels if any(hasattr(c, "pattern") for c in constraints) else texts
+        return _strings(constraints)
     if annotation is bool:
         return st.booleans()
     if annotation is int:
@@ -156,6 +163,12 @@ def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
     if annotation is Decimal:
         return costs
     raise AssertionError(f"tests/log/made.py has no strategy for {annotation!r}")
+
+
+def _strings(constraints: list[Any]) -> st.SearchStrategy[str]:
+    least = max((c.min_length for c in constraints if hasattr(c, "min_length")), default=0) or 0
+    short = any(hasattr(c, "pattern") or hasattr(c, "max_length") for c in constraints)
+    return (labels if short else texts).filter(lambda text: len(text) >= least)
 
 
 def _bounds(constraints: list[Any]) -> tuple[Any, Any]:

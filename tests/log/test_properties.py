@@ -95,7 +95,7 @@ def replay(log: EventLog) -> tuple[dict[tuple[date, str, str], Day], dict[str, d
                 "status": "finished" if finished else "failed",
                 "latency_ms": event.latency_ms,
                 "cost_usd": event.cost_usd if finished else None,
-                "answer": event.text if finished else None,
+                "answer": event.content if finished else None,
                 "error_type": None if finished else event.error_type,
             }
     return dict(days), calls

@@ -11,7 +11,23 @@ from typing import Any
 Payload = dict[str, Any]
 Steps = Mapping[tuple[str, int], Callable[[Payload], Payload]]
 
-STEPS: Steps = {}
+
+def _text_to_content(payload: Payload) -> Payload:
+    """Answers were text alone."""
+    payload["content"] = payload.pop("text")
+    return payload
+
+
+def _only_added(payload: Payload) -> Payload:
+    """The new fields have defaults that say what was true before."""
+    return payload
+
+
+STEPS: Steps = {
+    ("llm.call.started", 1): _only_added,
+    ("llm.call.finished", 1): _text_to_content,
+    ("llm.call.failed", 1): _only_added,
+}
 """(kind, version that the step reads) to the step."""
 
 

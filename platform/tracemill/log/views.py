@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _FOLDER = Path(__file__).parent / "views"
+_MACROS = Path(__file__).parent / "macros.sql"
 _SHOWN = ", ".join(name for name in COLUMNS if name != "digest")
 _NOTHING = (
     "SELECT "
@@ -55,6 +56,7 @@ def show(
 
 def create_questions(connection: "duckdb.DuckDBPyConnection") -> None:
     """Create all other views, once: they look `events` up whenever they are asked."""
+    connection.execute(_MACROS.read_text(encoding="utf-8"))
     for name, query in definitions().items():
         connection.execute(f"CREATE VIEW {name} AS {query}")
 
