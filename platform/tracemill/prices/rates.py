@@ -1,0 +1,170 @@
+"""From prices to a cost: whole numbers, and one multiplication for each count of a usage.
+
+A cached token is an input token with another price, so each count is multiplied with what its price
+adds to the price of the count that it is a part of. A part without a price costs what the whole does.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from tracemill.messages import Usage
+
+ATTO = 18
+"""Costs are counted in 10^-18 dollars: twelve decimals of a price for a million tokens."""
+
+PART_OF = {
+    "input": None,
+    "output": None,
+    "cache_read": "input",
+    "cache_write": "input",
+    "cache_write_1h": "cache_write",
+    "reasoning": "output",
+    "input_audio": "input",
+    "cache_read_audio": "cache_read",
+    "output_audio": "output",
+}
+"""The units that are tokens, each with the unit that it is counted within."""
+
+COUNTED = ("web_searches", "social_searches", "storage_searches", "code_executions", "rerank_searches")  # fmt: skip
+"""The units of `Usage.billed`."""
+
+PER_CALL = "requests"
+
+UNITS = (*PART_OF, *COUNTED, PER_CALL)
+
+BILLED_AS = {
+    "search_units": "rerank_searches",
+    "web_search_requests": "web_searches",
+    "num_search_queries": "web_searches",
+    "code_execution_requests": "code_executions",
+    "web_fetch_requests": None,
+    "input_tokens": None,
+    "output_tokens": None,
+}
+"""The providers' names for what they bill to our units; None for what costs nothing by itself."""
+
+NO_MODEL = "unknown model"
+NO_PRICE = "no price for "
+CONTRADICTORY = "contradictory usage"
+IMPLAUSIBLE = "implausible usage"
+_TOO_MUCH = 10 ** (9 + ATTO)  # a billion dollars
+
+
+class Rates(NamedTuple):
+    """What each count adds to a cost, in 10^-18 dollars apiece; zero where it has no price."""
+
+    priced: frozenset[str]
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    reasoning: int
+    input_audio: int
+    cache_read_audio: int
+    output_audio: int
+    per_call: int
+    counted: Mapping[str, int]
+    has_read: int
+    """1 where cache reads have a price of their own; so on for the others."""
+    has_write: int
+    has_write_1h: int
+    has_input_audio: int
+    has_read_audio: int
+    has_reasoning: int
+    has_output_audio: int
+
+
+def rates(usd_per_million: Mapping[str, Decimal]) -> Rates:
+    """From the prices of units in US dollars for a million."""
+    price = {unit: int(usd.scaleb(ATTO - 6)) for unit, usd in usd_per_million.items()}
+    has = {unit: int(unit in price) for unit in UNITS}
+
+    def added(unit: str) -> int:
+        whole = PART_OF[unit]
+        return price[unit] - price[whole] if has[unit] and whole else price.get(unit, 0)
+
+    audio_read = added("cache_read_audio")
+    if has["cache_read_audio"]:  # it is a part of both, and its tokens must not count twice
+        audio_read -= added("input_audio")
+    return Rates(
+        frozenset(price),
+        *(audio_read if unit == "cache_read_audio" else added(unit) for unit in PART_OF),
+        price.get(PER_CALL, 0),
+        {unit: price[unit] for unit in COUNTED if has[unit]},
+        has["cache_read"],
+        has["cache_write"],
+        has["cache_write_1h"],
+        has["input_audio"],
+        has["cache_read_audio"],
+        has["reasoning"],
+        has["output_audio"],
+    )
+
+
+def amount(r: Rates, usage: Usage) -> Decimal | str:
+    """What a usage costs in US dollars, exactly; in words why not, where that cannot be told."""
+    total = (
+        usage.input_tokens * r.input
+        + usage.output_tokens * r.output
+        + usage.cache_read_input_tokens * r.cache_read
+        + usage.cache_write_input_tokens * r.cache_write
+        + usage.cache_write_1h_input_tokens * r.cache_write_1h
+        + usage.reasoning_output_tokens * r.reasoning
+        + usage.input_audio_tokens * r.input_audio
+        + usage.cache_read_audio_tokens * r.cache_read_audio
+        + usage.output_audio_tokens * r.output_audio
+        + r.per_call
+    )
+    if why := _no_price(r, usage) or _contradiction(r, usage):
+        return why
+    if usage.billed:
+        total += sum(_counted(r, name, count) for name, count in usage.billed.items())
+    return IMPLAUSIBLE if total >= _TOO_MUCH else _dollars(total)
+
+
+def _no_price(r: Rates, usage: Usage) -> str | None:
+    if "input" not in r.priced and (usage.input_tokens or not r.priced):
+        return NO_PRICE + "input"
+    if usage.output_tokens and "output" not in r.priced:
+        return NO_PRICE + "output"
+    for name in sorted(usage.billed):
+        unit = BILLED_AS.get(name, name)
+        if unit is not None and usage.billed[name] and unit not in r.counted:
+            return NO_PRICE + name
+    return None
+
+
+def _contradiction(r: Rates, usage: Usage) -> str | None:
+    """Whether parts that have prices are more than their whole."""
+    read_audio = usage.cache_read_audio_tokens * r.has_read_audio
+    read = usage.cache_read_input_tokens * r.has_read
+    written = usage.cache_write_input_tokens * r.has_write
+    audio = usage.input_audio_tokens * r.has_input_audio
+    spoken = usage.output_audio_tokens * r.has_output_audio
+    if (
+        read_audio > read
+        or read_audio > audio
+        or usage.cache_write_1h_input_tokens * r.has_write_1h > written
+        or read + written + audio - read_audio > usage.input_tokens
+        or usage.reasoning_output_tokens * r.has_reasoning + spoken > usage.output_tokens
+    ):
+        return CONTRADICTORY
+    return None
+
+
+def _counted(r: Rates, name: str, count: float) -> int:
+    unit = BILLED_AS.get(name, name)
+    if not unit or not count:
+        return 0
+    return int(Decimal(repr(count)) * r.counted[unit])
+
+
+def _dollars(attos: int) -> Decimal:
+    """With nine decimals where they are enough: the log shows nano-dollars."""
+    for places in (9, 12):
+        less, rest = divmod(attos, 10 ** (ATTO - places))
+        if not rest:
+            return Decimal(less).scaleb(-places)
+    return Decimal(attos).scaleb(-ATTO)
