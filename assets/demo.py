@@ -149,7 +149,8 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "In
     """Put the question to all of the document that the best passage is from."""
     import polars as pl
 
-    from tracemill.llm import client, passages
+    from tracemill.llm import passages
+    from tracemill.llm.client import Client
 
     best = index.search(text, 1).row(0, named=True)
     documents = pl.scan_parquet(settings.indexes / "documents.parquet")
@@ -163,7 +164,7 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "In
         model="local/extract", messages=messages, conversation_id=_conversation(index)
     )
     try:
-        client.generate(request, log=log, actor="demo")
+        Client(log).generate(request, actor="demo")
     except CallFailed as failure:
         return IN_WORDS.get(failure.error_type, failure.error_type)
     return "answered"

@@ -76,8 +76,37 @@ class InputError(TracemillError):
 
 
 class CallFailed(TracemillError):
-    """A model call failed. `error_type` is the low-cardinality class; the event is in the log."""
+    """A model call failed. `error_type` is the low-cardinality class; the event is in the log.
 
-    def __init__(self, error_type: str, message: str) -> None:
-        self.error_type = error_type
+    Error types: `invalid_request`, `authentication`, `permission_denied`, `billing`, `not_found`,
+    `conflict`, `request_too_large`, `context_length_exceeded`, `content_filter`, `rate_limited`,
+    `overloaded`, `server_error`, `timeout`, `connection`, `malformed_response`, `missing_key`,
+    `unknown_provider`, `unknown_model`, `circuit_open`, `limit_reached`, `guard`, `no_answer`,
+    `interrupted`, `internal_error`.
+    """
+
+    def __init__(
+        self,
+        error_type: str,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """`status` of HTTP; `code` and `request_id` are the provider's; `retry` says whether the
+        same request may succeed later, `retry_after_s` when, where the provider told. `partial` is
+        set where a part of a streamed answer had already been handed on, `call_id` where the log
+        knows the call."""
+        self.partial = False
+        self.call_id: str | None = None
+        self.error_type, self.status, self.code, self.request_id = (
+            error_type,
+            status,
+            code,
+            request_id,
+        )
+        self.retry, self.retry_after_s = retry, retry_after_s
         super().__init__(message)

@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     """The folder that holds all data; absolute."""
     fold_after_events: int = Field(default=20_000, ge=1)
     """An appender that sees this many unsealed events starts a fold in a process of its own."""
+    llm_connections: int = Field(default=100, ge=1)
+    """The most connections to one provider at a time."""
+    llm_timeout_s: float = Field(default=600, gt=0)
+    """How long a model may be silent before a call is given up."""
     harvest_installed: bool = True
     """False leaves out the documentation that is installed here: only `raw/` is read."""
 

@@ -1,6 +1,5 @@
 """Every call is in the log before it is made, and ends in exactly one event."""
 
-import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 
 from tracemill.errors import CallFailed, VersionConflict
 from tracemill.events import LlmCallFailed, LlmCallFinished, LlmCallStarted, new_id
-from tracemill.llm import client, providers
+from tracemill.llm import providers
+from tracemill.llm.client import Client
 from tracemill.llm.providers import local
 from tracemill.log import EventLog
 from tracemill.messages import Message, Request, Response, Usage
@@ -22,15 +22,21 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
         yield log
 
 
-def test_an_answered_call_is_started_and_finished(log: EventLog):
+@pytest.fixture
+def client(log: EventLog) -> Client:
+    return Client(log)
+
+
+def test_an_answered_call_is_started_and_finished(log: EventLog, client: Client):
     call_id = new_id()
     request = Request.of("say it", model="local/echo")
-    response = client.generate(request, log=log, call_id=call_id, actor="test")
+    response = client.generate(request, call_id=call_id, actor="test")
     started, finished = (recorded.event for recorded in log.read())
     assert response == Response(
         call_id=call_id,
-        text="say it",
+        content="say it",
         finish_reasons=("stop",),
+        raw_finish_reason="stop",
         response_model="echo",
         usage=Usage(input_tokens=2, output_tokens=2),
         latency_ms=response.latency_ms,
@@ -43,6 +49,7 @@ def test_an_answered_call_is_started_and_finished(log: EventLog):
         event_id=started.event_id,
         occurred_at=started.occurred_at,
         messages=(Message(role="user", content="say it"),),
+        process=log.process,
     )
     assert finished == LlmCallFinished(
         **about,
@@ -50,17 +57,19 @@ def test_an_answered_call_is_started_and_finished(log: EventLog):
         occurred_at=finished.occurred_at,
         causation_id=started.event_id,
         response_model="echo",
-        text="say it",
+        content="say it",
+        raw_finish_reason="stop",
         finish_reasons=("stop",),
         usage=response.usage,
         latency_ms=response.latency_ms,
         cost_usd=Decimal(0),
+        price_snapshot=finished.price_snapshot,
     )
 
 
-def test_the_price_of_the_day_is_in_the_event(log: EventLog):
+def test_the_price_of_the_day_is_in_the_event(log: EventLog, client: Client):
     prompt = "Folding seals the tail of the journal.\n\nWhat does folding seal?"
-    response = client.generate(Request.of(prompt), log=log)
+    response = client.generate(Request.of(prompt))
     usage = response.usage
     expected = Decimal("0.01") * usage.input_tokens + Decimal("0.03") * usage.output_tokens
     assert response.cost_usd == expected / 1_000_000
@@ -74,16 +83,16 @@ def test_the_price_of_the_day_is_in_the_event(log: EventLog):
         ("local/extract", "Who?", "no_answer", "nothing found: the prompt has no passages"),
         ("local/extract", "x " * 5_000, "context_length_exceeded", "reads at most 4,096"),
         ("local/poet", "Who?", "unknown_model", "local has no model 'poet'"),
-        ("nowhere/poet", "Who?", "unknown_provider", "the providers are local"),
+        ("nowhere/poet", "Who?", "unknown_provider", "the providers are .*local"),
         ("extract", "Who?", "unknown_provider", "a model is named as provider/model"),
         ("a\x00b/" + "c" * 900, "Who?", "unknown_provider", "no provider 'ab'"),
     ],
 )
 def test_a_call_without_an_answer_is_in_the_log_with_its_reason(
-    log: EventLog, model: str, prompt: str, error_type: str, says: str
+    log: EventLog, client: Client, model: str, prompt: str, error_type: str, says: str
 ):
     with pytest.raises(CallFailed, match=says) as caught:
-        client.generate(Request.of(prompt, model=model), log=log)
+        client.generate(Request.of(prompt, model=model))
     assert caught.value.error_type == error_type
     assert [type(recorded.event) for recorded in log.read()] == [LlmCallStarted, LlmCallFailed]
     assert log.sql("SELECT status, error_type, error_message FROM calls").rows() == [
@@ -94,59 +103,58 @@ def test_a_call_without_an_answer_is_in_the_log_with_its_reason(
 @pytest.mark.parametrize(
     ("broken", "raised", "error_type"),
     [
-        ("ZeroDivisionError", CallFailed, "internal_error"),
-        ("KeyboardInterrupt", KeyboardInterrupt, "interrupted"),
+        (ZeroDivisionError, CallFailed, "internal_error"),
+        (KeyboardInterrupt, KeyboardInterrupt, "interrupted"),
     ],
 )
 def test_a_provider_that_breaks_leaves_a_failed_call(
     log: EventLog,
+    client: Client,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    broken: str,
+    broken: type[BaseException],
     raised: type[BaseException],
     error_type: str,
 ):
-    name = f"broken_{uuid.uuid4().hex}"
-    module = f"def reply(model, request):\n    raise {broken}('x')\n"
-    (tmp_path / f"{name}.py").write_text(module, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(providers, "PROVIDERS", {"broken": name})
+    def breaks(model: str, request: Request) -> providers.Reply:
+        raise broken("x")
+
+    monkeypatch.setattr(local, "reply", breaks)
     with pytest.raises(raised):
-        client.generate(Request.of("x", model="broken/one"), log=log)
+        client.generate(Request.of("x", model="local/echo"))
     ended = [r.event for r in log.read(kinds=["llm.call.failed"])]
     assert [e.error_type for e in ended if isinstance(e, LlmCallFailed)] == [error_type]
 
 
 def test_a_call_that_someone_else_ended_is_not_ended_twice(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
+    log: EventLog, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
     call_id = new_id()
 
     def end_it_first(model: str, request: Request) -> providers.Reply:
         about: dict[str, Any] = {"call_id": call_id, "provider": "local", "request_model": model}
         log.append(LlmCallFailed(**about, error_type="x", error_message="x", latency_ms=0))
-        return providers.Reply("late", ("stop",), model, Usage())
+        return providers.Reply((), "stop", None, model, Usage())
 
     monkeypatch.setattr(local, "reply", end_it_first)
     with pytest.raises(VersionConflict):
-        client.generate(Request.of("x"), log=log, call_id=call_id)
+        client.generate(Request.of("x"), call_id=call_id)
     assert log.sql("SELECT status, error_type FROM calls").rows() == [("failed", "x")]
 
 
-def test_an_id_is_used_once(log: EventLog):
+def test_an_id_is_used_once(log: EventLog, client: Client):
     call_id = new_id()
-    client.generate(Request.of("x", model="local/echo"), log=log, call_id=call_id)
+    client.generate(Request.of("x", model="local/echo"), call_id=call_id)
     with pytest.raises(VersionConflict):
-        client.generate(Request.of("x", model="local/echo"), log=log, call_id=call_id)
+        client.generate(Request.of("x", model="local/echo"), call_id=call_id)
     assert log.position() == 2
 
 
-def test_what_the_caller_knows_is_on_every_event(log: EventLog):
+def test_what_the_caller_knows_is_on_every_event(log: EventLog, client: Client):
     ids = {"correlation_id": "build 7", "causation_id": new_id()}
     request = Request.of("x", model="local/echo").model_copy(
         update={"conversation_id": "c1", "user_id": "u1"}
     )
-    client.generate(request, log=log, **ids)
+    client.generate(request, **ids)
     rows = log.sql("SELECT correlation_id, causation_id, conversation_id, user_id FROM events")
     started = next(iter(log.read())).event
     assert rows.rows() == [

@@ -1,139 +1,404 @@
-"""Call a model; the log knows of the call before the request leaves and when it ends.
+"""Call models: one small interface for all of them, and every call is in the log.
 
-A call is one stream: `llm.call.started`, then exactly one of finished and failed. That is not a
-habit but a rule of the log: the end is appended only where the stream is still at version 1.
+A call is one stream of events: `llm.call.started` before the request leaves, then exactly one end.
+What a call does, in order: guard, response cache, rate limit, circuit breaker, the request with its
+retries, price, append, guard again.
 """
 
+import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
-from tracemill.errors import CallFailed
-from tracemill.events import LlmCallFailed, LlmCallFinished, LlmCallStarted, new_id
-from tracemill.llm import prices, providers
-from tracemill.llm.providers import Reply
-from tracemill.messages import Request, Response
+from tracemill.errors import CallFailed, UsageError
+from tracemill.events import GuardDecided, LlmCallFailed, new_id
+from tracemill.llm import cache as responses
+from tracemill.llm import embedding
+from tracemill.llm import guard as guards
+from tracemill.llm.call import Call, Ids
+from tracemill.llm.embedding import Embedded, InputKind, Ranking
+from tracemill.llm.flow import Answer, AsyncStream, Flow, Sleep, Stream, arun, run
+from tracemill.llm.guard import Guard
+from tracemill.llm.limits import Limits
+from tracemill.llm.line import Lines, labels
+from tracemill.llm.providers import Reply, Wire
+from tracemill.log import EventLog
+from tracemill.messages import Asked, Delta, Request, Response
+from tracemill.settings import Settings
 
 if TYPE_CHECKING:
-    from tracemill.log import EventLog
+    from tracemill.llm.network import Network
+
+CachePolicy = Literal["off", "read", "write", "both"]
+_POLL_S = 0.05
+_GUARD = Guard()
+# Another model would be asked the same, and the caller has gone or is refused in any case.
+_FINAL = {"guard", "interrupted"}
 
 
-class Model(NamedTuple):
-    """A model's name in its two parts."""
+class Options(TypedDict, total=False):
+    """What may be said of one call."""
 
-    provider: str
-    name: str
+    fallback: Sequence[str]
+    """Models to ask in turn where the request's own has no answer."""
+    cache: CachePolicy
+    """Whether the response cache may answer, and whether it keeps the answer; `off` by default."""
+    cache_ttl_s: float
+    """For how long it is kept; a day by default."""
+    timeout_s: float
+    """How long the provider may be silent."""
+    guard: Guard | None
+    """Instead of the client's; None for none."""
+    call_id: str
+    """The call's id, a UUIDv7 of your own; an id can be used once."""
+    actor: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    trace_id: str | None
 
 
-def generate(
-    request: Request,
-    *,
-    log: "EventLog",
-    call_id: str | None = None,
-    actor: str | None = None,
-    correlation_id: str | None = None,
-    causation_id: str | None = None,
-) -> Response:
-    """Call the request's model and return its answer; what happened is in the log either way.
+class _Asking(NamedTuple):
+    """One call with everything that was said of it."""
 
-    Args:
-        call_id: the call's id, a new UUIDv7 when None; an id can be used once.
-        actor, correlation_id, causation_id: as on every event.
+    request: Request
+    options: Options
+    ids: Ids
+    fallback_of: str | None = None
+    repairing: bool = False
 
-    Raises `CallFailed` when there is no answer: unknown provider or model, or what the provider
-    says. An interrupt is recorded as `interrupted` and goes on.
+
+class Client:
+    """Calls to models. One object may be shared by threads, event loops and, after a fork, children.
+
+    Keys come from the environment (`OPENAI_API_KEY` ...), addresses too where they are not the
+    usual ones (`OPENAI_BASE_URL` ...). `Options` lists what each call may be given besides.
+
+    All calls raise `CallFailed` when there is no answer; what happened is in the log either way.
     """
-    model = parse_model(request.model)
-    about = _about(request, model, call_id=call_id, actor=actor, correlation_id=correlation_id)
-    started = LlmCallStarted(
-        **about,
-        messages=request.messages,
-        max_output_tokens=request.max_output_tokens,
-        causation_id=causation_id,
-    )
-    log.append([started], expected={started.stream: 0})
-    about["causation_id"] = started.event_id
-    clock = time.perf_counter()
-    try:
-        reply = providers.find(model.provider)(model.name, request)
-    except BaseException as error:
-        failed = _failed(error, about, _since(clock))
-        log.append([failed], expected={failed.stream: 1})
-        if isinstance(error, CallFailed) or not isinstance(error, Exception):
-            raise
-        raise CallFailed(failed.error_type, failed.error_message) from error
-    finished = _finished(reply, about, model, _since(clock))
-    log.append([finished], expected={finished.stream: 1})
-    return _response(finished)
+
+    def __init__(
+        self,
+        log: EventLog,
+        settings: Settings | None = None,
+        *,
+        guard: Guard | None = _GUARD,
+        limits: Mapping[str, Limits] | None = None,
+        cache: "responses.Cache | None" = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Calls that `log` knows of.
+
+        Args:
+            guard: rules for what is sent and what comes back; None for none.
+            limits: by the first part of a model's name, such as `openai`.
+            cache: where answers are kept for calls that ask for it; a file in the warehouse by
+                default.
+            clock: seconds that never go backwards, for breakers and limits.
+        """
+        self.log = log
+        self.settings = settings
+        self._guard = guard
+        self._cache = cache
+        self._network: Network | None = None
+        self._lock = threading.Lock()
+        self._lines = Lines(
+            log, limits or {}, settings.llm_timeout_s if settings else 600, clock=clock
+        )
+
+    @classmethod
+    def open(cls, settings: Settings | None = None, **more: Any) -> Self:
+        """A client for a warehouse; without settings, for the nearest one."""
+        settings = settings or Settings.find()
+        return cls(EventLog.open(settings), settings, **more)
+
+    # Calls
+
+    def generate(self, request: Request, **options: Unpack[Options]) -> Response:
+        """Call the request's model and return its answer."""
+        return run(self._fallen_back(request, options, stream=False), self._reach)
+
+    async def agenerate(self, request: Request, **options: Unpack[Options]) -> Response:
+        """As `generate`."""
+        return await arun(self._fallen_back(request, options, stream=False), self._reach)
+
+    def stream(self, request: Request, **options: Unpack[Options]) -> Stream:
+        """Call the request's model; iterate over the pieces of its answer as they arrive."""
+        return Stream(self._fallen_back(request, options, stream=True), self._reach)
+
+    def astream(self, request: Request, **options: Unpack[Options]) -> AsyncStream:
+        """As `stream`, for `async for`."""
+        return AsyncStream(self._fallen_back(request, options, stream=True), self._reach)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        input_kind: InputKind | None = None,
+        **options: Unpack[Options],
+    ) -> Embedded:
+        """Vectors of texts, in their order.
+
+        Args:
+            dimensions: of a vector; None for the model's own.
+            input_kind: `query` or `document`, for models that tell them apart.
+        """
+        flow = embedding.embed(
+            self._begun(model, options), texts, dimensions=dimensions, input_kind=input_kind
+        )
+        return run(flow, self._reach)
+
+    async def aembed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        input_kind: InputKind | None = None,
+        **options: Unpack[Options],
+    ) -> Embedded:
+        """As `embed`."""
+        flow = embedding.embed(
+            self._begun(model, options), texts, dimensions=dimensions, input_kind=input_kind
+        )
+        return await arun(flow, self._reach)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str,
+        top_n: int | None = None,
+        **options: Unpack[Options],
+    ) -> Ranking:
+        """Documents by how well they answer the query, best first; at most `top_n`."""
+        flow = embedding.rerank(self._begun(model, options), query, documents, top_n=top_n)
+        return run(flow, self._reach)
+
+    def exchange(self, prefix: str, wire: Wire, *, retry: bool = True) -> Answer:
+        """One request to a provider that is not a call to a model, such as that of a batch.
+
+        Nothing is recorded. Raises `CallFailed`.
+        """
+        line = self._lines.to(f"{prefix}/-")
+        return run(self._lines.asked(line, wire, retry_too=retry), self._reach)
+
+    def close(self) -> None:
+        """Close the connections; the log stays open."""
+        if self._network:
+            self._network.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop, and those of the blocking calls."""
+        if self._network:
+            await self._network.aclose()
+
+    # Flows
+
+    def _fallen_back(self, request: Request, options: Options, *, stream: bool) -> Flow[Response]:
+        """The request's model, then the others, until one answers."""
+        asking = self._asking(request, options, stream=stream)
+        models = [asking.request.model, *options.get("fallback", ())]
+        for model in models[:-1]:
+            try:
+                return (yield from self._answered(_to(asking, model)))
+            except CallFailed as error:
+                if error.partial or error.error_type in _FINAL:
+                    raise
+                asking = asking._replace(
+                    ids=asking.ids._replace(call_id=None), fallback_of=error.call_id
+                )
+        return (yield from self._answered(_to(asking, models[-1])))
+
+    def _answered(self, asking: _Asking) -> Flow[Response]:
+        """One model: the cache's answer, or its own."""
+        checked = self._checked_input(asking)
+        policy = asking.options.get("cache", "off")
+        if policy == "off" or checked.blocked:
+            return (yield from self._called(asking, checked))
+        key = responses.key(checked.sent)
+        if policy in {"read", "both"}:
+            hit = yield from self._looked_up(asking, checked, key)
+            if hit:
+                return hit
+        try:
+            response = yield from self._called(asking, checked)
+            if policy in {"write", "both"} and responses.storable(response):
+                self.cache.put(key, response, asking.options.get("cache_ttl_s", 86_400))
+            return response
+        finally:
+            self.cache.release(key)
+
+    def _looked_up(self, asking: _Asking, checked: guards.Input, key: str) -> Flow[Response | None]:
+        """The cache's answer; None where this call has to be made. While somebody else is making
+        the same one, it is waited for."""
+        begun = time.perf_counter()
+        lease_s = asking.options.get("timeout_s", 600)
+        while (stored := self.cache.get(key)) is None:
+            if asking.options.get("cache") == "read" or self.cache.lead(key, lease_s):
+                return None
+            yield Sleep(_POLL_S)
+        response = self._hit(asking, checked, stored, (time.perf_counter() - begun) * 1000)
+        if checked.sent.stream:
+            yield Delta(text=response.text)
+        return response
+
+    def _hit(
+        self, asking: _Asking, checked: guards.Input, stored: Response, latency_ms: float
+    ) -> Response:
+        call = self._call(checked.logged, asking.ids, model=checked.sent.model)
+        call.answered_from_cache(stored, latency_ms)
+        return stored.model_copy(
+            update={
+                "call_id": call.id,
+                "from_cache": True,
+                "attempts": 0,
+                "latency_ms": latency_ms,
+                "time_to_first_chunk_ms": None,
+                "cost_usd": Decimal(0),
+            }
+        )
+
+    def _called(self, asking: _Asking, checked: guards.Input) -> Flow[Response]:
+        """Started, sent, ended: what the log sees of a call."""
+        sent = checked.sent
+        call = self._call(checked.logged, asking.ids, model=checked.sent.model)
+        call.start(streamed=sent.stream, fallback_of=asking.fallback_of)
+        try:
+            self._decided(call, checked.decisions)
+            if checked.blocked:
+                raise CallFailed("guard", checked.blocked)
+            line = self._lines.to(sent.model, asking.options.get("timeout_s"))
+            call.secret = line.key
+            call.kept = lambda reply: self._checked_output(asking, sent, reply).logged
+            reply = yield from self._lines.chat(call, sent, line)
+        except BaseException as error:
+            failure = call.fail(error)
+            if failure is error:
+                raise
+            raise failure from error
+        return (yield from self._delivered(asking, sent, call, reply))
+
+    def _delivered(
+        self, asking: _Asking, sent: Request, call: Call, reply: Reply
+    ) -> Flow[Response]:
+        """What came back, past the guard; an answer that breaks the schema is asked for once more."""
+        checked = self._checked_output(asking, sent, reply)
+        response = call.finish(checked.reply, checked.logged)
+        self._decided(call, checked.decisions)
+        if checked.blocked:
+            raise _about(call, CallFailed("guard", checked.blocked))
+        if not checked.problems:
+            return response
+        if asking.repairing or sent.stream:
+            wrong = "; ".join(checked.problems)
+            raise _about(
+                call,
+                CallFailed("guard", f"the answer does not keep to response_schema: {wrong}"),
+            )
+        again = asking._replace(
+            request=guards.repair(sent, reply, checked.problems),
+            ids=asking.ids._replace(call_id=None, causation_id=call.last_event_id),
+            repairing=True,
+        )
+        repaired = yield from self._called(again, self._checked_input(again))
+        self._decided(call, [_repaired(checked.problems)])
+        return repaired
+
+    # Parts of a call
+
+    @property
+    def cache(self) -> responses.Cache:
+        """Where answers are kept."""
+        if self._cache is None:
+            folder = self.settings.cache if self.settings else self.log.folder.parent / "cache"
+            self._cache = responses.FileCache(folder / "responses.db")
+        return self._cache
+
+    def _asking(self, request: Request, options: Options, *, stream: bool) -> _Asking:
+        if unknown := options.keys() - Options.__annotations__.keys():
+            raise UsageError(
+                f"a call has no option {', '.join(sorted(unknown))}: "
+                f"it has {', '.join(Options.__annotations__)}"
+            )
+        ids = Ids(**{name: options[name] for name in Ids._fields if name in options})
+        if not isinstance(request, Request):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise self._refused(request, ids)
+        if request.stream != stream:
+            request = request.model_copy(update={"stream": stream})
+        return _Asking(request, options, ids)
+
+    def _refused(self, request: object, ids: Ids) -> CallFailed:
+        """What is not a request cannot be sent, but somebody meant to make a call."""
+        failure = CallFailed(
+            "invalid_request",
+            f"a call takes a Request, not {type(request).__name__}: "
+            "write Request.of('...', model='provider/model')",
+        )
+        failure.call_id = ids.call_id or new_id()
+        self.log.append(
+            LlmCallFailed(
+                call_id=failure.call_id,
+                provider="unknown",
+                request_model="unknown",
+                error_type=failure.error_type,
+                error_message=str(failure),
+                attempts=0,
+                latency_ms=0,
+                actor=ids.actor,
+            )
+        )
+        return failure
+
+    def _call(self, logged: Asked, ids: Ids, *, model: str, operation: str = "chat") -> Call:
+        provider, name = labels(model)
+        return Call(self.log, logged, ids, provider=provider, model=name, operation=operation)
+
+    def _begun(self, model: str, options: Options) -> embedding.Begun:
+        ids = Ids(**{name: options[name] for name in Ids._fields if name in options})
+        return embedding.Begun(self.log, self._lines, model, ids, options.get("timeout_s"))
+
+    def _checked_input(self, asking: _Asking) -> guards.Input:
+        guard = asking.options.get("guard", self._guard)
+        if guard is None:
+            logged = guards.data_uris_by_digest(asking.request)
+            return guards.Input(asking.request, logged, (), None)
+        return guards.check_input(guard, asking.request)
+
+    def _checked_output(self, asking: _Asking, sent: Request, reply: Reply) -> guards.Output:
+        guard = asking.options.get("guard", self._guard)
+        if guard is None:
+            return guards.Output(reply, reply, (), None, ())
+        return guards.check_output(guard, sent, reply)
+
+    def _decided(self, call: Call, decisions: Iterable[guards.Decision]) -> None:
+        events = [GuardDecided(call_id=call.id, **each._asdict()) for each in decisions]
+        if events:
+            self.log.append(events)
+
+    def _reach(self) -> "Network":
+        if self._network is None:
+            from tracemill.llm.network import Network
+
+            with self._lock:
+                self._network = self._network or Network(self.settings)
+        return self._network
 
 
-def parse_model(name: str) -> Model:
-    """`local/extract` to its parts; a name without a slash has the provider `unknown`.
-
-    What does not fit into a label of the log is cut, so that the failed call can be recorded.
-    """
-    printable = "".join(letter for letter in name if letter.isprintable())[:200]
-    provider, slash, model = printable.partition("/")
-    return Model(provider, model) if slash else Model("unknown", printable)
+def _to(asking: _Asking, model: str) -> _Asking:
+    if asking.request.model == model:
+        return asking
+    return asking._replace(request=asking.request.model_copy(update={"model": model}))
 
 
-def _about(
-    request: Request,
-    model: Model,
-    *,
-    call_id: str | None,
-    actor: str | None,
-    correlation_id: str | None,
-) -> dict[str, Any]:
-    """What all events of the call say."""
-    return {
-        "call_id": call_id or new_id(),
-        "provider": model.provider,
-        "request_model": model.name,
-        "conversation_id": request.conversation_id,
-        "user_id": request.user_id,
-        "actor": actor,
-        "correlation_id": correlation_id,
-    }
+def _repaired(problems: Sequence[str]) -> guards.Decision:
+    message = "a second answer keeps to response_schema; the first did not: " + "; ".join(problems)
+    return guards.Decision("schema", "output", "repaired", {"problems": len(problems)}, message)
 
 
-def _failed(error: BaseException, about: dict[str, Any], latency_ms: float) -> LlmCallFailed:
-    if isinstance(error, CallFailed):
-        kind, message = error.error_type, str(error)
-    elif isinstance(error, Exception):
-        kind = "internal_error"
-        message = f"{about['provider']} broke on this request: {type(error).__name__}: {error}"
-    else:
-        kind, message = "interrupted", f"the caller was stopped by {type(error).__name__}"
-    return LlmCallFailed(**about, error_type=kind, error_message=message, latency_ms=latency_ms)
-
-
-def _finished(
-    reply: Reply, about: dict[str, Any], model: Model, latency_ms: float
-) -> LlmCallFinished:
-    event = LlmCallFinished(
-        **about,
-        response_model=reply.response_model,
-        text=reply.text,
-        finish_reasons=reply.finish_reasons,
-        usage=reply.usage,
-        latency_ms=latency_ms,
-        cost_usd=None,
-    )
-    cost = prices.cost(model.provider, model.name, reply.usage, event.occurred_at)
-    return event.model_copy(update={"cost_usd": cost})
-
-
-def _response(finished: LlmCallFinished) -> Response:
-    return Response(
-        call_id=finished.call_id,
-        text=finished.text,
-        finish_reasons=finished.finish_reasons,
-        response_model=finished.response_model,
-        usage=finished.usage,
-        latency_ms=finished.latency_ms,
-        cost_usd=finished.cost_usd,
-    )
-
-
-def _since(clock: float) -> float:
-    return (time.perf_counter() - clock) * 1000
+def _about(call: Call, failure: CallFailed) -> CallFailed:
+    failure.call_id = call.id
+    return failure

@@ -35,11 +35,19 @@ HOT = {
     "output_tokens": "BIGINT",
     "cache_read_input_tokens": "BIGINT",
     "cache_write_input_tokens": "BIGINT",
+    "cache_write_1h_input_tokens": "BIGINT",
+    "reasoning_output_tokens": "BIGINT",
+    "input_audio_tokens": "BIGINT",
+    "cache_read_audio_tokens": "BIGINT",
+    "output_audio_tokens": "BIGINT",
+    "service_tier": "VARCHAR",
     "cost_usd": "DECIMAL(18,9)",
     "latency_ms": "DOUBLE",
     "error_type": "VARCHAR",
     "conversation_id": "VARCHAR",
     "user_id": "VARCHAR",
+    "prompt_name": "VARCHAR",
+    "prompt_version": "VARCHAR",
 }
 """Typed columns beside the payload, with their DuckDB types; NULL where an event lacks the field."""
 
@@ -89,7 +97,7 @@ def draft(event: Happened) -> Draft:
     """Turn an event into a row without its place in the log."""
     kind: str = getattr(event, "kind")  # noqa: B009 (each subclass declares its own literal)
     try:
-        payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD)
+        payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD, exclude_none=True)
     except PydanticSerializationError:
         # Half of a character, where a model's output was cut: better recorded than refused.
         return draft(type(event).model_validate(_mended(event.model_dump())))
@@ -201,7 +209,7 @@ def recorded(row: Row) -> Recorded:
         raise _altered(
             row, f"field {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
         ) from error
-    except ValueError as error:
+    except (ValueError, UsageError) as error:
         raise _altered(row, f"payload: {error}") from error
     return Recorded(row["position"], row["stream"], row["version"], row["recorded_at"], event)
 

@@ -13,17 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tracemill.errors import LogNotWritable, UsageError
+from tracemill.errors import LogError, LogNotWritable, UsageError
 from tracemill.events import KINDS, Happened, Recorded
-from tracemill.log import rows, segments, tables, views
+from tracemill.log import crashed, presence, rows, segments, tables, views
 from tracemill.log.journal import Durability, Journal
-from tracemill.log.reading import Parameters, Reader
+from tracemill.log.reading import Parameters, Reader, refuse_polars_after_fork
 from tracemill.log.verify import Verification, verify
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+    from tracemill.log.similar import Failures
 
 MANY_SEGMENTS = 200
 """Beyond this many live segments questions get slower, so that a fold compacts as well."""
@@ -49,8 +51,11 @@ class EventLog:
             raise LogNotWritable(f"cannot make {self.folder}: {error.strerror}") from error
         self._journal = Journal(self.folder)
         self._reader = Reader(self._journal)
+        self._failures: Failures | None = None
         self._folding: threading.Thread | None = None
         self._next_fold_s = 0.0
+        with suppress(LogError):
+            crashed.close_crashed(self)
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Self:
@@ -70,6 +75,11 @@ class EventLog:
     def close(self) -> None:
         """Let go of every file. Using the log again opens it again."""
         self._journal.close()
+
+    @property
+    def process(self) -> str:
+        """This process's name in its events: where it dies, its calls are closed as crashed."""
+        return presence.announce(self.folder / "live", self.position)
 
     # Facts
 
@@ -185,6 +195,30 @@ class EventLog:
         """The events as a lazy Polars frame with the columns of the view `events`."""
         _check_kinds(kinds)
         return self._reader.frame(None if kinds is None else list(kinds), after, until)
+
+    def find_similar_failures(self, text_or_call_id: str, n: int = 10) -> "pl.DataFrame":
+        """Past calls that failed, were refused or were filtered, nearest to a call or to a text.
+
+        A call that failed itself is compared by its error first: failures of the same `signature`
+        come before those of the same `error_type`, and these before all others (`same` says which).
+        A text may be an error that somebody saw, or a prompt. Among equals the most similar prompts
+        come first (`similarity`: Jaccard's, of pairs of neighbouring words, 0 to 1), and of those
+        the latest. `next` is what was done next: `how` (`fallback`, `same prompt`, `same
+        conversation`), the `call_id`, its `model` and its `status`; null when nothing was.
+
+        The first question reads the log and keeps an index of the latest 200,000 failures in memory;
+        later ones read what came since. Raises `UsageError` for a call that is not in the log.
+        """
+        refuse_polars_after_fork()
+        import polars as pl
+
+        from tracemill.log.similar import Failures
+
+        if self._failures is None:
+            self._failures = Failures(self)
+        answer = pl.from_arrow(self._failures.nearest(text_or_call_id, n))
+        assert isinstance(answer, pl.DataFrame)
+        return answer
 
     def pin(self, name: str, position: int | None = None) -> int:
         """Name a position (the current one by default), to ask about that past `until` later."""

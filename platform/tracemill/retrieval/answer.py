@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracemill.errors import CallFailed, UsageError
 from tracemill.events import RagAnswered, new_id
-from tracemill.llm import client, passages, tokens
+from tracemill.llm import passages, tokens
+from tracemill.llm.client import Client
 from tracemill.llm.passages import Passage
 from tracemill.messages import Message, Request
 from tracemill.retrieval.index import Index, open_index
@@ -163,7 +164,7 @@ def _answer(
     call_id = new_id()
     request = Request(model=model, messages=prompt(question, sources))
     try:
-        response = client.generate(request, log=log, call_id=call_id, **about)
+        response = Client(log).generate(request, call_id=call_id, **about)
     except CallFailed as failure:
         if failure.error_type != "no_answer":
             raise

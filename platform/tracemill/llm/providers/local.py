@@ -12,7 +12,7 @@ from tracemill.errors import CallFailed
 from tracemill.llm import bm25, passages, tokens
 from tracemill.llm.passages import Passage
 from tracemill.llm.providers import Reply
-from tracemill.messages import Request, Usage
+from tracemill.messages import Request, Text, Usage
 
 CONTEXT_TOKENS = 4_096
 """The most tokens that a request may have."""
@@ -51,17 +51,30 @@ def reply(model: str, request: Request) -> Reply:
         raise CallFailed(
             "unknown_model", f"local has no model {model!r}: it has {', '.join(sorted(MODELS))}"
         )
-    read = sum(tokens.count(message.content) for message in request.messages)
+    read = sum(tokens.count(text) for text in _texts(request))
     if read > CONTEXT_TOKENS:
         raise CallFailed(
             "context_length_exceeded",
             f"the request has {read:,} tokens and local/{model} reads at most {CONTEXT_TOKENS:,}: "
             "send fewer or shorter passages",
         )
-    prompt = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+    prompt = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
     text, cut = _shorten(MODELS[model](prompt), request.max_output_tokens)
     usage = Usage(input_tokens=read, output_tokens=tokens.count(text))
-    return Reply(text, ("length" if cut else "stop",), model, usage)
+    reason = "length" if cut else "stop"
+    return Reply((Text(content=text),), reason, reason, model, usage)
+
+
+def _texts(request: Request) -> Iterator[str]:
+    """Everything that is read."""
+    yield from (message.text for message in request.messages)
+    if request.system:
+        yield request.system
+
+
+def pieces(text: str) -> list[str]:
+    """A text cut before its words, as a stream hands it on."""
+    return re.findall(r"\s*\S+|\s+$", text)
 
 
 def extract(prompt: str) -> str:

@@ -1,0 +1,280 @@
+"""A call is a generator that says what it needs next; a driver does it, blocking or not.
+
+The flow knows nothing of threads, event loops or sockets, so that `generate` and `agenerate` are
+the same code, and tests can play the network.
+"""
+
+import asyncio
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+)
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from tracemill.errors import UsageError
+from tracemill.llm.providers import Provider, Wire
+from tracemill.messages import Delta, Response
+
+if TYPE_CHECKING:
+    from tracemill.llm.network import Network
+
+
+class Answer(NamedTuple):
+    """What a server said."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class Exchange(NamedTuple):
+    """A request with where it goes; the key is not part of it."""
+
+    provider: Provider
+    wire: Wire
+    timeout_s: float
+    """For each wait: until the first byte, and between one byte and the next."""
+
+
+class Opened(NamedTuple):
+    """A stream that has begun."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+class OpenedAsync(NamedTuple):
+    """A stream that has begun."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+class Send(NamedTuple):
+    """Send a request; gives its `Answer`."""
+
+    exchange: Exchange
+    key: str | None
+
+
+class Open(NamedTuple):
+    """Send a request and begin to read; gives an `Opened`, whose chunks `Read` gives."""
+
+    exchange: Exchange
+    key: str | None
+
+
+class Read(NamedTuple):
+    """Gives the next bytes of what was opened; none at its end."""
+
+
+class Sleep(NamedTuple):
+    """Wait."""
+
+    seconds: float
+
+
+Action = Send | Open | Read | Sleep | Delta
+T = TypeVar("T")
+Reach = Callable[[], "Network"]
+"""Made when the first request leaves: models that run here never need it."""
+Flow = Generator[Action, Any, T]
+"""Yields actions, is sent their results or thrown their errors, returns a value. A `Delta` is not
+asked for but handed on."""
+
+
+def run(flow: Flow[T], reach: Reach) -> T:
+    """Do what the flow asks for, blocking."""
+    driver = _Driver(reach)
+    with driver.opened:
+        return _last(driver.follow(flow))
+
+
+async def arun(flow: Flow[T], reach: Reach) -> T:
+    """Do what the flow asks for, without blocking the event loop."""
+    driver = _AsyncDriver(reach)
+    async with driver.opened:
+        async for _ in driver.follow(flow):
+            pass
+    return driver.result
+
+
+class _Driver:
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self.opened = ExitStack()
+        self._chunks: Iterator[bytes] = iter(())
+
+    def follow(self, flow: Flow[T]) -> Generator[Delta, None, T]:
+        """Perform its actions and yield its deltas; closing this closes the flow."""
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                action = flow.throw(error) if error else flow.send(result)
+                result = error = None
+                if isinstance(action, Delta):
+                    yield action
+                    continue
+                try:
+                    result = self._do(action)
+                except BaseException as raised:  # noqa: BLE001 (the flow decides)
+                    error = raised
+        except StopIteration as stopped:
+            return stopped.value
+        finally:
+            flow.close()
+
+    def _do(self, action: Action) -> Any:
+        match action:
+            case Send(exchange, key):
+                return self._reach().send(exchange, key)
+            case Open(exchange, key):
+                self.opened.close()
+                opened = self.opened.enter_context(self._reach().open(exchange, key))
+                self._chunks = opened.chunks
+                return opened
+            case Read():
+                return next(self._chunks, b"")
+            case Sleep(seconds):
+                return time.sleep(seconds)
+            case _:
+                raise AssertionError(action)
+
+
+class _AsyncDriver:
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self.opened = AsyncExitStack()
+        self._chunks: AsyncIterator[bytes] | None = None
+        self.result: Any = None
+
+    async def follow(self, flow: Flow[Any]) -> AsyncGenerator[Delta]:
+        """As that of the blocking driver; what the flow returns is in `result`."""
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                action = flow.throw(error) if error else flow.send(result)
+                result = error = None
+                if isinstance(action, Delta):
+                    yield action
+                    continue
+                try:
+                    result = await self._do(action)
+                except BaseException as raised:  # noqa: BLE001 (the flow decides)
+                    error = raised
+        except StopIteration as stopped:
+            self.result = stopped.value
+        finally:
+            flow.close()
+
+    async def _do(self, action: Action) -> Any:
+        match action:
+            case Send(exchange, key):
+                return await self._reach().asend(exchange, key)
+            case Open(exchange, key):
+                await self.opened.aclose()
+                opened = await self.opened.enter_async_context(self._reach().aopen(exchange, key))
+                self._chunks = opened.chunks
+                return opened
+            case Read():
+                return b"" if self._chunks is None else await anext(self._chunks, b"")
+            case Sleep(seconds):
+                return await asyncio.sleep(seconds)
+            case _:
+                raise AssertionError(action)
+
+
+def _last(deltas: Generator[Delta, None, T]) -> T:
+    while True:
+        try:
+            next(deltas)
+        except StopIteration as stopped:
+            return stopped.value
+
+
+_UNREAD = "the answer is not whole yet: read the stream to its end first"
+
+
+class Stream(Iterator[Delta]):
+    """A streamed answer: iterate over its pieces, then ask for the `response`.
+
+    Use it as a context manager where you may stop early; what had arrived is recorded then.
+    """
+
+    def __init__(self, flow: Flow[Response], reach: Reach) -> None:
+        self._driver = _Driver(reach)
+        self._deltas = self._driver.follow(flow)
+        self._response: Response | None = None
+
+    def __next__(self) -> Delta:
+        try:
+            return next(self._deltas)
+        except StopIteration as stopped:
+            self._driver.opened.close()
+            self._response = self._response or stopped.value
+            raise
+        except BaseException:
+            self._driver.opened.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading. The call is recorded as aborted unless it had ended."""
+        self._deltas.close()
+        self._driver.opened.close()
+
+    @property
+    def response(self) -> Response:
+        """The whole answer, once it has been read."""
+        if self._response is None:
+            raise UsageError(_UNREAD)
+        return self._response
+
+
+class AsyncStream(AsyncIterator[Delta]):
+    """A streamed answer, for `async for`; otherwise as `Stream`."""
+
+    def __init__(self, flow: Flow[Response], reach: Reach) -> None:
+        self._driver = _AsyncDriver(reach)
+        self._deltas = self._driver.follow(flow)
+
+    async def __anext__(self) -> Delta:
+        try:
+            return await anext(self._deltas)
+        except BaseException:
+            await self._driver.opened.aclose()
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading. The call is recorded as aborted unless it had ended."""
+        await self._deltas.aclose()
+        await self._driver.opened.aclose()
+
+    @property
+    def response(self) -> Response:
+        """The whole answer, once it has been read."""
+        if self._driver.result is None:
+            raise UsageError(_UNREAD)
+        return self._driver.result

@@ -1,0 +1,198 @@
+"""The network: the one module that imports httpx. Values go in, values or `CallFailed` come out.
+
+One pool of connections for each provider. Async calls go through aiohttp's transport, because
+httpx's own serves a sixth of the requests at 64 in flight.
+"""
+
+import asyncio
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+
+import httpx
+from pydantic_core import to_json
+
+from tracemill.errors import CallFailed
+from tracemill.llm.flow import Answer, Exchange, Opened, OpenedAsync
+from tracemill.llm.providers import Provider
+from tracemill.settings import Settings
+
+_POOL_IDLE_S = 60
+
+
+class Network:
+    """The pools of connections of one client."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._sync: dict[str, httpx.Client] = {}
+        # Connections belong to the event loop that made them.
+        self._async: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[str, httpx.AsyncClient]
+        ] = weakref.WeakKeyDictionary()
+
+    def send(self, exchange: Exchange, key: str | None) -> Answer:
+        """Send a request and read the whole answer. Raises `CallFailed`."""
+        with _translated(exchange):
+            answer = self._client(exchange.provider).send(_request(exchange, key))
+        return Answer(answer.status_code, answer.headers, answer.content)
+
+    @contextmanager
+    def open(self, exchange: Exchange, key: str | None) -> Generator[Opened]:
+        """Send a request and read its answer piece by piece. Raises `CallFailed`."""
+        with _translated(exchange):
+            answer = self._client(exchange.provider).send(_request(exchange, key), stream=True)
+        try:
+            yield Opened(answer.status_code, answer.headers, _chunks(answer, exchange))
+        finally:
+            answer.close()
+
+    async def asend(self, exchange: Exchange, key: str | None) -> Answer:
+        """As `send`."""
+        with _translated(exchange):
+            answer = await self._async_client(exchange.provider).send(_request(exchange, key))
+        return Answer(answer.status_code, answer.headers, answer.content)
+
+    @asynccontextmanager
+    async def aopen(self, exchange: Exchange, key: str | None) -> AsyncGenerator[OpenedAsync]:
+        """As `open`."""
+        with _translated(exchange):
+            answer = await self._async_client(exchange.provider).send(
+                _request(exchange, key), stream=True
+            )
+        try:
+            yield OpenedAsync(answer.status_code, answer.headers, _achunks(answer, exchange))
+        finally:
+            await answer.aclose()
+
+    def close(self) -> None:
+        """Close the connections of the blocking calls."""
+        with self._lock:
+            for client in self._sync.values():
+                client.close()
+            self._sync.clear()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop, and those of the blocking calls."""
+        self.close()
+        for client in self._async.pop(asyncio.get_running_loop(), {}).values():
+            await client.aclose()
+
+    def _client(self, provider: Provider) -> httpx.Client:
+        client = self._sync.get(provider.base_url)
+        if client is None:
+            with self._lock:
+                client = self._sync.setdefault(
+                    provider.base_url,
+                    httpx.Client(http1=True, http2=False, limits=self._limits(), verify=_tls()),
+                )
+        return client
+
+    def _async_client(self, provider: Provider) -> httpx.AsyncClient:
+        mine = self._async.setdefault(asyncio.get_running_loop(), {})
+        client = mine.get(provider.base_url)
+        if client is None:
+            from httpx_aiohttp import AiohttpTransport
+
+            transport = AiohttpTransport(limits=self._limits(), verify=_tls())
+            client = mine[provider.base_url] = httpx.AsyncClient(transport=transport)
+        return client
+
+    def _limits(self) -> httpx.Limits:
+        most = self._settings.llm_connections if self._settings else 100
+        return httpx.Limits(
+            max_connections=most,
+            max_keepalive_connections=most,
+            keepalive_expiry=_POOL_IDLE_S,
+        )
+
+
+def _request(exchange: Exchange, key: str | None) -> httpx.Request:
+    provider, wire, timeout_s = exchange
+    headers = {"accept-encoding": "gzip, deflate", "user-agent": _user_agent(), **wire.headers}
+    if key:
+        bearer = provider.key_header == "authorization"
+        headers[provider.key_header] = f"Bearer {key}" if bearer else key
+    content = wire.body if isinstance(wire.body, bytes) else None
+    if wire.body is not None and content is None:
+        headers["content-type"] = "application/json"
+        content = to_json(wire.body)
+    timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
+    return httpx.Request(
+        wire.method,
+        provider.base_url + wire.path,
+        headers=headers,
+        content=content,
+        extensions={"timeout": timeout.as_dict()},
+    )
+
+
+def _chunks(answer: httpx.Response, exchange: Exchange) -> Iterator[bytes]:
+    with _translated(exchange):
+        yield from answer.iter_bytes()
+
+
+async def _achunks(answer: httpx.Response, exchange: Exchange) -> AsyncIterator[bytes]:
+    with _translated(exchange):
+        async for chunk in answer.aiter_bytes():
+            yield chunk
+
+
+@contextmanager
+def _translated(exchange: Exchange) -> Generator[None]:
+    """Every exception of httpx in our words; `tests/llm/test_network.py` fails when it grows one."""
+    begun = time.monotonic()
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        waited_s = time.monotonic() - begun
+        kind = type(error).__name__
+        raise CallFailed(
+            "timeout",
+            f"{_host(exchange)} did not answer within {waited_s:.1f} s ({kind}); "
+            "`timeout_s` says how long to wait",
+            retry=True,
+        ) from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise CallFailed(
+            "invalid_request",
+            f"{exchange.provider.name}: the base URL cannot be used: {error}",
+        ) from None
+    except (httpx.DecodingError, httpx.TooManyRedirects) as error:
+        raise CallFailed(
+            "malformed_response", f"{_host(exchange)} answered what cannot be read: {error}"
+        ) from None
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        # What breaks the protocol on our side may be a header, and a header may be the key.
+        told = "" if isinstance(error, httpx.LocalProtocolError) else str(error)
+        what = told or type(error).__name__
+        raise CallFailed(
+            "connection", f"the connection to {_host(exchange)} failed: {what}", retry=True
+        ) from None
+
+
+def _host(exchange: Exchange) -> str:
+    """Where a request went, without what a base URL may hold besides."""
+    try:
+        url = httpx.URL(exchange.provider.base_url)
+    except httpx.InvalidURL:
+        return exchange.provider.name
+    return f"{url.host}:{url.port}" if url.port else url.host or exchange.provider.name
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the certificates takes longer than a call."""
+    return httpx.create_ssl_context()
+
+
+@cache
+def _user_agent() -> str:
+    from importlib.metadata import version
+
+    return f"tracemill/{version('tracemill')}"
