@@ -368,6 +368,7 @@ def test_counts_by_lifetime_of_the_cache_and_by_other_units():
         billed={"web_search_requests": 2},
         raw=usage,
     )
+    assert reply.usage
     assert reply.usage.parts == (3, 100, 30, 20, 30, 10)
     assert reply.service_tier == "priority"
 

@@ -42,8 +42,8 @@ def built(request: Request, provider=NEW, model: str = MODEL) -> dict:
     return wire.body
 
 
-def asked(**fields) -> Request:
-    return Request(model=f"anthropic/{MODEL}", **({"messages": (USER,)} | fields))
+def asked(**fields: object) -> Request:
+    return Request.model_validate({"model": f"anthropic/{MODEL}", "messages": (USER,)} | fields)
 
 
 EVERYTHING = asked(
