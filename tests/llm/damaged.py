@@ -19,7 +19,7 @@ def damaged(*good: Any) -> st.SearchStrategy[Any]:
     """A good answer with any one of its values replaced by any JSON, half a character included."""
     places = [(answer, path) for answer in good for path in _paths(answer)]
     wrong = JSON | st.just("\ud83d")
-    return st.builds(lambda at, value: _with(*at, value), st.sampled_from(places), wrong)
+    return st.builds(lambda at, value: _with(at[0], at[1], value), st.sampled_from(places), wrong)
 
 
 def _paths(value: Any) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.llm.damaged import damaged
-from tests.llm.recorded import Recorded, recordings
+from tests.llm.recorded import Recorded, needs_recordings, recordings
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, gemini
 from tracemill.llm.sse import Decoder, Event
@@ -22,10 +22,13 @@ CHATS = [r for r in recordings("google") if "enerateContent" in r.endpoint and r
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
+def name(recorded: Recorded) -> str:
+    return recorded.file
+
+
 def streamed(body: bytes, cuts: Iterable[int] = ()) -> tuple[list[Delta], gemini.Fold]:
     decoder, fold, deltas = Decoder(), gemini.Fold(), []
-    edges = [0, *sorted(cuts), len(body)]
-    for start, end in pairwise(edges):
+    for start, end in pairwise([0, *sorted(cuts), len(body)]):
         for event in decoder.feed(body[start:end]):
             deltas += fold.feed(event)
     for event in decoder.close():
@@ -73,7 +76,8 @@ def failure(error: dict[str, Any], status: int = 0) -> CallFailed:
 # Answers
 
 
-@pytest.mark.parametrize("recorded", CHATS, ids=lambda r: r.file)
+@needs_recordings
+@pytest.mark.parametrize("recorded", CHATS, ids=name)
 def test_a_recorded_answer_reads_as_the_sdk_reads_it(recorded: Recorded) -> None:
     if recorded.is_stream:
         _, fold = streamed(recorded.body, range(0, len(recorded.body), 7))
@@ -92,11 +96,8 @@ def test_a_recorded_answer_reads_as_the_sdk_reads_it(recorded: Recorded) -> None
     assert sum(reply.usage.parts) == told.get("totalTokenCount", sum(reply.usage.parts))
 
 
-@pytest.mark.parametrize(
-    "recorded",
-    [r for r in recordings("google", "v1beta.models.batchEmbedContents") if r.status == 200],
-    ids=lambda r: r.file,
-)
+@needs_recordings
+@pytest.mark.parametrize("recorded", EMBEDS, ids=name)
 def test_recorded_vectors(recorded: Recorded) -> None:
     vectors = gemini.read_vectors(json.loads(recorded.body), GEMINI).vectors
     assert recorded.expected == {
@@ -104,6 +105,12 @@ def test_recorded_vectors(recorded: Recorded) -> None:
         "dim": len(vectors[0]),
         "first": [round(v, 7) for v in vectors[0][:4]],
     }
+
+
+def test_one_vector_alone() -> None:
+    body = {"embedding": {"values": [1, -2]}, "usageMetadata": {"promptTokenCount": 3}}
+    usage = Usage(input_tokens=3, raw={"promptTokenCount": 3})
+    assert gemini.read_vectors(body, GEMINI) == ([[1.0, -2.0]], "", usage)
 
 
 def test_usage_counts_thoughts_and_tool_prompts_beside_the_rest() -> None:
@@ -331,9 +338,8 @@ def test_error_statuses(status: int, word: str, message: str, kind: str, retry: 
     assert (found.code, str(found)) == (word, message)
 
 
-@pytest.mark.parametrize(
-    "recorded", [r for r in recordings("google") if r.status >= 400], ids=lambda r: r.file
-)
+@needs_recordings
+@pytest.mark.parametrize("recorded", ERRORS, ids=name)
 def test_recorded_errors(recorded: Recorded) -> None:
     told = json.loads(recorded.body)["error"]
     found = gemini.error(recorded.status, recorded.headers, recorded.body)

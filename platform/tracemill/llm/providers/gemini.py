@@ -295,14 +295,15 @@ def embed(
 
 
 def read_vectors(body: Any, provider: Provider) -> Vectors:
-    """The vectors in a parsed body, in the order of the texts."""
+    """The vectors in a parsed body, in the order of the texts; embedContent answers with one."""
     answer = known(body, "Gemini's answer")
     if "error" in answer:
         raise _failed(500, {}, obj(answer["error"]))
-    if not isinstance(answer.get("embeddings"), list):
+    rows = [answer["embedding"]] if "embedding" in answer else answer.get("embeddings")
+    if not isinstance(rows, list):
         raise malformed("Gemini's answer has no list `embeddings`")
     try:
-        vectors = [[float(v) for v in row["values"]] for row in answer["embeddings"]]
+        vectors = [[float(v) for v in row["values"]] for row in cast(list[Any], rows)]
     except (KeyError, TypeError, ValueError, OverflowError):
         raise malformed("Gemini sent an embedding that is no list of numbers") from None
     return Vectors(vectors, "", _usage(obj(answer.get("usageMetadata"))))
