@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from itertools import chain, pairwise
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from tests.llm.recorded import Recorded, needs_recordings, recordings
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, openai_responses
-from tracemill.llm.sse import Decoder, Event
+from tracemill.llm.sse import Decoder
 from tracemill.messages import Delta, Reasoning, Text, ToolCall, Usage
 
 OPENAI = PROVIDERS["openai-responses"]
@@ -22,7 +21,6 @@ RECORDED = [
     if r.expected
 ]
 ANSWERS = [r for r in RECORDED if r.status == 200 and "finish" in (r.expected or {})]
-ERRORS = [r for r in RECORDED if r.status >= 400]
 STREAMS = [r for r in ANSWERS if r.is_stream]
 
 
@@ -129,25 +127,6 @@ def test_a_stream_may_be_cut_into_any_chunks(data: st.DataObject):
 def test_a_stream_without_an_end_is_not_done(recorded: Recorded):
     fold, _ = fed([recorded.body])
     assert (fold.done, fold.reply().parts, fold.reply().usage) == (False, (), None)
-
-
-@needs_recordings
-@pytest.mark.parametrize("recorded", ERRORS, ids=name)
-def test_an_error_says_what_the_sdk_says(recorded: Recorded):
-    expected = recorded.expected or {}
-    error = openai_responses.error(recorded.status, recorded.headers, recorded.body)
-    assert error.status == expected["status"]
-    assert error.request_id == expected["request_id"]
-    if expected["code"] or expected["type"]:
-        assert error.code == (expected["code"] or expected["type"])
-    assert error.error_type == {400: "invalid_request", 401: "authentication"}[recorded.status]
-    assert not error.retry
-
-
-def test_an_error_that_is_a_text_beside_its_code():
-    body = b'{"code": "invalid-argument", "error": "Incorrect API key provided."}'
-    error = openai_responses.error(400, {}, body)
-    assert (str(error), error.code) == ("Incorrect API key provided.", "invalid-argument")
 
 
 MESSAGE = {
@@ -345,43 +324,6 @@ def test_why_it_stopped(status: str, reason: str | None, finish: str, raw: str):
         assert (fold.done, fold.reply()) == (True, reply)
 
 
-@pytest.mark.parametrize(
-    ("code", "error_type", "retry"),
-    [
-        ("server_error", "server_error", True),
-        ("server_is_overloaded", "overloaded", True),
-        ("rate_limit_exceeded", "rate_limited", True),
-        ("slow_down", "rate_limited", True),
-        ("insufficient_quota", "billing", False),
-        ("project_spend_limit_exceeded", "billing", False),
-        ("context_length_exceeded", "context_length_exceeded", False),
-        ("invalid_prompt", "content_filter", False),
-        ("image_too_large", "invalid_request", False),
-        ("ERR_SOMETHING", "server_error", True),
-    ],
-)
-def test_an_error_within_an_answer_has_the_class_of_its_code(
-    code: str, error_type: str, retry: bool
-):
-    problem = {"code": code, "message": "Sorry"}
-    failed = told(status="failed", error=problem, output=[])
-    events = [
-        {"type": "error", **problem, "param": None, "sequence_number": 1},
-        {"type": "error", "error": problem},
-        {"type": "response.failed", "response": failed},
-        {"error": problem},
-    ]
-    caught: list[CallFailed] = []
-    for event in events:
-        with pytest.raises(CallFailed, match="Sorry") as one:
-            list(openai_responses.fold(OPENAI).feed(Event("", json.dumps(event))))
-        caught.append(one.value)
-    with pytest.raises(CallFailed, match="Sorry") as one:
-        openai_responses.read(failed, OPENAI)
-    caught.append(one.value)
-    assert {(e.error_type, e.retry, e.code) for e in caught} == {(error_type, retry, code)}
-
-
 def test_an_error_in_mid_stream_leaves_what_came():
     fold = openai_responses.fold(OPENAI)
     problem = {"type": "error", "error": {"code": "server_error", "message": "Sorry"}}
@@ -389,131 +331,6 @@ def test_an_error_in_mid_stream_leaves_what_came():
     with pytest.raises(CallFailed, match="Sorry"):
         list(chain.from_iterable(fold.feed(event) for event in events))
     assert (fold.done, fold.reply().text) == (False, "One")
-
-
-@pytest.mark.parametrize(
-    ("status", "problem", "error_type", "retry"),
-    [
-        (429, {"type": "insufficient_quota", "code": "credit_balance_exhausted"}, "billing", False),
-        (429, {"type": "requests", "code": "rate_limit_exceeded"}, "rate_limited", True),
-        (400, {"code": "context_length_exceeded"}, "context_length_exceeded", False),
-        (400, {"code": "content_filter"}, "content_filter", False),
-        (502, {"code": 502}, "server_error", True),
-        (404, {"code": "model_not_found"}, "not_found", False),
-    ],
-)
-def test_an_error_has_its_class(status: int, problem: dict, error_type: str, retry: bool):
-    body = json.dumps({"error": {"message": "Sorry"} | problem}).encode()
-    error = openai_responses.error(status, {"x-request-id": "r", "retry-after-ms": "250"}, body)
-    assert (error.error_type, error.retry, error.code) == (error_type, retry, str(problem["code"]))
-    assert (error.request_id, error.retry_after_s, str(error)) == ("r", 0.25, "Sorry")
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"no"', b'{"detail": "Not here"}'])
-def test_an_error_without_a_form_still_says_something(body: bytes):
-    assert str(openai_responses.error(500, {}, body)).strip()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-KEYS = st.sampled_from(
-    [
-        "type",
-        "output",
-        "status",
-        "usage",
-        "error",
-        "code",
-        "message",
-        "content",
-        "text",
-        "summary",
-        "arguments",
-        "call_id",
-        "name",
-        "id",
-        "encrypted_content",
-        "incomplete_details",
-        "reason",
-        "response",
-        "item",
-        "output_index",
-        "delta",
-        "content_index",
-        "input_tokens",
-        "input_tokens_details",
-        "refusal",
-        "model",
-    ]
-)
-KINDS = st.sampled_from(
-    [
-        "message",
-        "output_text",
-        "reasoning",
-        "function_call",
-        "refusal",
-        "error",
-        "completed",
-        "incomplete",
-        "failed",
-        "response.created",
-        "response.output_item.added",
-        "response.output_item.done",
-        "response.completed",
-        "response.output_text.delta",
-        "response.function_call_arguments.delta",
-        "response.refusal.delta",
-        "response.reasoning_summary_text.delta",
-        "response.incomplete",
-        "response.failed",
-    ]
-)
-NEARLY = st.recursive(
-    JSON | KINDS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner | KINDS, max_size=6),
-    max_leaves=25,
-)
-EVENTS = st.fixed_dictionaries(
-    {"type": KINDS},
-    optional={
-        "item": st.dictionaries(KEYS, NEARLY, max_size=5),
-        "response": st.dictionaries(KEYS, NEARLY, max_size=5),
-        "output_index": st.integers(0, 2) | NEARLY,
-        "delta": st.text() | NEARLY,
-    },
-)
-
-
-@given(NEARLY)
-def test_no_answer_breaks_the_reader(body: object):
-    with suppress(CallFailed):
-        assert isinstance(openai_responses.read(body, OPENAI), Reply)
-
-
-@given(st.lists(EVENTS | NEARLY, max_size=6))
-def test_no_stream_breaks_the_reader(events: list[object]):
-    fold = openai_responses.fold(OPENAI)
-    with suppress(CallFailed):
-        for event in events:
-            list(fold.feed(Event("", json.dumps(event))))
-    assert isinstance(fold.reply(), Reply)
-
-
-@given(st.integers(400, 599), st.binary() | NEARLY.map(lambda one: json.dumps(one).encode()))
-def test_no_error_breaks_the_reader(status: int, body: bytes):
-    error = openai_responses.error(status, {}, body)
-    assert (error.status, bool(str(error))) == (status, True)
-
-
-@pytest.mark.parametrize("data", ["{", "[]", "null", "[" * 100_000])
-def test_an_event_that_is_no_object_is_malformed(data: str):
-    with pytest.raises(CallFailed) as caught:
-        list(openai_responses.fold(OPENAI).feed(Event("", data)))
-    assert caught.value.error_type == "malformed_response"
 
 
 def test_half_a_character_is_no_reason_to_lose_an_answer():

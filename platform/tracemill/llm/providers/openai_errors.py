@@ -38,7 +38,6 @@ _CLASSES = {
     "model_not_found": "unknown_model",
     "DeploymentNotFound": "unknown_model",
     "server_is_overloaded": "overloaded",
-    "slow_down": "overloaded",
 }
 # For those who have no code for it.
 _SAYS = (
