@@ -290,4 +290,6 @@ def _class(code: str | None, kind: str, message: str) -> str | None:
         return "billing"
     if _TOO_LONG.search(message):
         return "context_length_exceeded"
+    if kind == "not_found_error" and message.startswith("model:"):
+        return "unknown_model"
     return None

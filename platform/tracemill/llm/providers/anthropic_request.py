@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
 from tracemill.llm.providers.fields import obj
-from tracemill.llm.providers.schemas import closed
+from tracemill.llm.providers.schemas import closed, in_words
 from tracemill.messages import (
     Image,
     Json,
@@ -35,6 +35,11 @@ served writes at least twice that, and an answer of this length takes less than 
 _BY_BUDGET = re.compile(r"claude-(3-|(opus|sonnet|haiku)-4(-[0-5])?(-\d{8}|-latest)?$)")
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_000}
 _LEAST_BUDGET = 1_024
+# What output_config.format refuses, as the SDK of Anthropic knows it.
+_NOT_ENFORCED = {
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("minLength", "maxLength", "maxItems", "uniqueItems", "minProperties", "maxProperties"),
+}
 
 
 def chat(request: Request, model: str, provider: Provider) -> Wire:
@@ -53,7 +58,8 @@ def chat(request: Request, model: str, provider: Provider) -> Wire:
     body |= _sampling(request) if old else _no_sampling(request)
     body |= _tools(request) | _thinking(request, model)
     if request.response_schema is not None:
-        shape = {"type": "json_schema", "schema": closed(request.response_schema)}
+        schema = in_words(closed(request.response_schema), _NOT_ENFORCED)
+        shape = {"type": "json_schema", "schema": schema}
         body["output_config"] = obj(body.get("output_config")) | {"format": shape}
     if request.stop:
         body["stop_sequences"] = list(request.stop)
