@@ -1,7 +1,7 @@
 # `make` prints this list. Every target sets up what it needs and starts at once when that is there.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev lint bench docs notebooks setup clean FORCE
+.PHONY: help demo test dev lint bench docs prices notebooks setup clean FORCE
 
 # An activated environment or a caller's Python path must not leak into ours.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH UV_PROJECT_ENVIRONMENT UV_PYTHON
@@ -34,6 +34,9 @@ bench: $(SYNCED) ## measure this machine; the README quotes it; ARGS=--quick tak
 
 docs: $(SYNCED) ## write docs/data-model.md anew from the code
 	@$(BIN)/python docs/data_model.py
+
+prices: $(SYNCED) ## freeze the prices of the installed genai-prices into the package
+	@$(BIN)/python docs/price_table.py
 
 notebooks: $(SYNCED) ## render the notebooks to notebooks/rendered/
 	@$(BIN)/python -m assets.reports

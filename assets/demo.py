@@ -185,9 +185,7 @@ def _tell(outcomes: Counter[str], seconds: float, console: Console) -> None:
 
 
 def _show_costs(log: EventLog, console: Console) -> None:
-    import polars as pl
-
-    from tracemill.llm import prices
+    from tracemill import prices
 
     ours = log.sql(
         "SELECT provider, request_model, sum(calls)::BIGINT AS calls, "
@@ -195,7 +193,7 @@ def _show_costs(log: EventLog, console: Console) -> None:
         "sum(cost_usd) AS cost_usd FROM costs_by_day GROUP BY ALL ORDER BY cost_usd DESC"
     )
     finished = log.sql("SELECT status, ended_at, input_tokens, output_tokens FROM calls")
-    hosted = prices.what_if(finished).filter(pl.col("provider") != "local")
+    hosted = prices.what_if(finished)
     console.print(_costs_table("  What was called", ours))
     console.print(_costs_table("  The answered calls, had they gone to a hosted model", hosted))
 

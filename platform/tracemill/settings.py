@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """The most connections to one provider at a time."""
     llm_timeout_s: float = Field(default=600, gt=0)
     """How long a model may be silent before a call is given up."""
+    prices: Path | None = None
+    """A file of prices that goes before the shipped ones; its form is in `prices/override.py`."""
     harvest_installed: bool = True
     """False leaves out the documentation that is installed here: only `raw/` is read."""
 

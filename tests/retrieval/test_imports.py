@@ -18,7 +18,7 @@ HEAVY = (
 def test_no_heavy_library_is_imported_with_the_modules():
     code = f"""
 import sys
-import tracemill.llm.client, tracemill.llm.prices, tracemill.llm.providers.local
+import tracemill.llm.client, tracemill.prices, tracemill.llm.providers.local
 import tracemill.retrieval.answer, tracemill.retrieval.documents
 print(*sorted(set({HEAVY}) & set(sys.modules)))
 """

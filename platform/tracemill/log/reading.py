@@ -20,6 +20,7 @@ from tracemill.errors import TracemillError, UsageError
 from tracemill.log import rows, segments, views
 from tracemill.log.journal import Journal
 from tracemill.log.tables import Segment
+from tracemill.prices.table import load
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,13 +47,15 @@ class _Session:
     connection: "duckdb.DuckDBPyConnection | None" = None
     snapshot: Snapshot | None = None
     until: int | None = None
+    knows_prices: bool = False
 
 
 class Reader:
     """Answers questions about one log; shared by threads."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, prices: Path | None = None) -> None:
         self._journal = journal
+        self._prices = prices
         self._lock = threading.Lock()
         self._seen_change = (0, 0)
         self._snapshot: Snapshot | None = None
@@ -64,7 +67,7 @@ class Reader:
         import duckdb
 
         try:
-            connection = self._connection(until)
+            connection = self._connection(until, views.ask_for_prices(query))
             _refuse_all_but_questions(connection, query)
             table = connection.sql(query, params=parameters).to_arrow_table()
         except duckdb.Error as error:
@@ -81,7 +84,7 @@ class Reader:
 
     def sql(self, query: str, parameters: Parameters | None, until: int | None) -> "pl.DataFrame":
         """See `EventLog.sql`."""
-        _refuse_polars_after_fork()
+        refuse_polars_after_fork()
         import polars as pl
 
         table = self.arrow(query, parameters, until)
@@ -95,7 +98,7 @@ class Reader:
 
     def frame(self, kinds: Sequence[str] | None, after: int, until: int | None) -> "pl.LazyFrame":
         """See `EventLog.frame`."""
-        _refuse_polars_after_fork()
+        refuse_polars_after_fork()
         import polars as pl
         import polars.selectors as cs
 
@@ -138,7 +141,7 @@ class Reader:
                 self._seen_change = change
             return self._snapshot
 
-    def _connection(self, until: int | None) -> "duckdb.DuckDBPyConnection":
+    def _connection(self, until: int | None, prices: bool) -> "duckdb.DuckDBPyConnection":
         """This thread's connection, with views as of now."""
         snapshot = self.snapshot()
         # By thread: a new thread may take over the connection of one that has ended.
@@ -150,6 +153,9 @@ class Reader:
             paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
             views.show(session.connection, paths, tail="tail", until=until)
             session.snapshot, session.until = snapshot, until
+        if prices and not session.knows_prices:
+            views.show_prices(session.connection, load(self._prices))
+            session.knows_prices = True
         return session.connection
 
     def after_fork_in_child(self) -> None:
@@ -176,6 +182,7 @@ class Reader:
         # Segments never change, so what was read of their footers stays true.
         connection.execute("SET parquet_metadata_cache = true")
         views.show(connection, [])
+        views.show_prices(connection, None)
         views.create_questions(connection)
         connection.execute("SET allowed_directories = ?", [[f"{path}/" for path in readable]])
         # From here on, opening journal.db (which would drop our locks on it) is refused.
@@ -222,7 +229,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _refuse_polars_after_fork() -> None:
+def refuse_polars_after_fork() -> None:
     """Polars hangs in a child whose parent has used it: its threads are not there."""
     if _polars_was_forked:
         raise UsageError(

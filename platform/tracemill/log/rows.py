@@ -15,7 +15,7 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from tracemill.errors import LogDamaged, UnknownKind, UsageError
 from tracemill.events import KINDS, Happened, Recorded, parse
@@ -31,6 +31,7 @@ ENVELOPE = ("actor", "trace_id", "correlation_id", "causation_id")
 HOT = {
     "provider": "VARCHAR",
     "request_model": "VARCHAR",
+    "response_model": "VARCHAR",
     "input_tokens": "BIGINT",
     "output_tokens": "BIGINT",
     "cache_read_input_tokens": "BIGINT",
@@ -40,6 +41,7 @@ HOT = {
     "input_audio_tokens": "BIGINT",
     "cache_read_audio_tokens": "BIGINT",
     "output_audio_tokens": "BIGINT",
+    "billed": "VARCHAR",
     "service_tier": "VARCHAR",
     "cost_usd": "DECIMAL(18,9)",
     "latency_ms": "DOUBLE",
@@ -145,12 +147,13 @@ def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
         else None
         for name in HOT
     ]
-    cost = list(HOT).index("cost_usd")
+    cost, billed = list(HOT).index("cost_usd"), list(HOT).index("billed")
 
     def read(event: Happened) -> list[Any]:
         values: list[Any] = [get and get(event) for get in getters]
         usd: Decimal | None = values[cost]
         values[cost] = None if usd is None else int((usd * _NANO).to_integral_value())
+        values[billed] = to_json(values[billed]).decode() if values[billed] else None
         return values
 
     return read

@@ -4,6 +4,7 @@ SQLite takes the writes, DuckDB and Polars give the answers; who does what is a 
 modules here, and nobody outside this package needs to know.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from tracemill.log import crashed, presence, rows, segments, tables, views
 from tracemill.log.journal import Durability, Journal
 from tracemill.log.reading import Parameters, Reader, refuse_polars_after_fork
 from tracemill.log.verify import Verification, verify
+from tracemill.prices import load
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,10 +40,13 @@ class EventLog:
     shared by threads and survives a fork. Nothing that is left open blocks anybody.
     """
 
-    def __init__(self, folder: Path | str, *, fold_after_events: int = 20_000) -> None:
+    def __init__(
+        self, folder: Path | str, *, fold_after_events: int = 20_000, prices: Path | None = None
+    ) -> None:
         """Open the log in `folder`, which is made if need be.
 
         An append that finds `fold_after_events` unsealed events starts a process that seals them.
+        `prices` is a file that goes before the shipped prices, as `TRACEMILL_PRICES`.
         """
         self.folder = Path(folder).absolute()
         self._fold_after = fold_after_events
@@ -50,7 +55,8 @@ class EventLog:
         except OSError as error:
             raise LogNotWritable(f"cannot make {self.folder}: {error.strerror}") from error
         self._journal = Journal(self.folder)
-        self._reader = Reader(self._journal)
+        self._prices = prices
+        self._reader = Reader(self._journal, prices)
         self._failures: Failures | None = None
         self._folding: threading.Thread | None = None
         self._next_fold_s = 0.0
@@ -61,7 +67,9 @@ class EventLog:
     def open(cls, settings: Settings | None = None) -> Self:
         """The log of a warehouse; without settings, of the nearest one."""
         settings = settings or Settings.find()
-        return cls(settings.log, fold_after_events=settings.fold_after_events)
+        return cls(
+            settings.log, fold_after_events=settings.fold_after_events, prices=settings.prices
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -266,7 +274,9 @@ class EventLog:
         return [segments.segment_path(self.folder, s) for s in self._journal.segments()]
 
     def _write_catalogue(self) -> None:
-        views.write_catalogue(self.folder.with_suffix(".duckdb"), self.segments())
+        views.write_catalogue(
+            self.folder.with_suffix(".duckdb"), self.segments(), load(self._prices)
+        )
 
     def _start_fold(self) -> None:
         """Seal in a process of its own: here it would take turns with the caller's work."""
@@ -276,7 +286,10 @@ class EventLog:
             # Whatever keeps it from succeeding, such as a full disk, will not pass at once.
             self._next_fold_s = time.monotonic() + _BETWEEN_FOLDS_S
             self._folding = threading.Thread(
-                target=_fold_apart, args=(self.folder,), name="tracemill fold", daemon=True
+                target=_fold_apart,
+                args=(self.folder, self._prices),
+                name="tracemill fold",
+                daemon=True,
             )
             self._folding.start()
 
@@ -284,7 +297,7 @@ class EventLog:
 _BETWEEN_FOLDS_S = 2.0
 
 
-def _fold_apart(folder: Path) -> None:
+def _fold_apart(folder: Path, prices: Path | None) -> None:
     # What was appended is acknowledged, whether this can be started or not; the next append tries
     # again. -P: modules in the current folder must not stand in for those that it imports.
     with suppress(OSError):
@@ -295,6 +308,7 @@ def _fold_apart(folder: Path) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             check=False,
+            env={**os.environ, "TRACEMILL_PRICES": str(prices)} if prices else None,
         )
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from tracemill.errors import LogNotWritable
 from tracemill.files import write_atomically
 from tracemill.log.rows import COLUMNS
+from tracemill.prices.relations import NAMES, relations
+from tracemill.prices.table import Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +56,31 @@ def show(
     )
 
 
+def show_prices(connection: "duckdb.DuckDBPyConnection", table: Table | None) -> None:
+    """(Re)create the relations that hold the prices; without a table they are empty."""
+    for name, contents in relations(table).items():
+        connection.register(name, contents)
+
+
+def ask_for_prices(query: str) -> bool:
+    """Whether a query may name a view that needs prices. Most do not, and are spared the table."""
+    lower = query.lower()
+    return any(name in lower for name in _priced())
+
+
+@cache
+def _priced() -> frozenset[str]:
+    """The relations of prices, and the views over them."""
+    names = set(NAMES)
+    while more := {
+        view
+        for view, query in definitions().items()
+        if view not in names and any(name in query for name in names)
+    }:
+        names |= more
+    return frozenset(names)
+
+
 def create_questions(connection: "duckdb.DuckDBPyConnection") -> None:
     """Create all other views, once: they look `events` up whenever they are asked."""
     connection.execute(_MACROS.read_text(encoding="utf-8"))
@@ -61,7 +88,7 @@ def create_questions(connection: "duckdb.DuckDBPyConnection") -> None:
         connection.execute(f"CREATE VIEW {name} AS {query}")
 
 
-def write_catalogue(path: Path, files: Sequence[Path]) -> None:
+def write_catalogue(path: Path, files: Sequence[Path], prices: Table) -> None:
     """Write `log.duckdb`: the views over these segments, with nothing in it that must be kept."""
     import duckdb
 
@@ -71,6 +98,10 @@ def write_catalogue(path: Path, files: Sequence[Path]) -> None:
             str(aside), config={"storage_compatibility_version": "v1.0.0"}
         ) as connection:
             show(connection, [file.absolute() for file in files])
+            for name, contents in relations(prices).items():
+                connection.register("contents", contents)
+                connection.execute(f"CREATE TABLE {name} AS FROM contents")
+            connection.unregister("contents")
             create_questions(connection)
 
     try:

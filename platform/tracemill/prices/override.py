@@ -15,7 +15,6 @@ A model that the file names has the prices of the file alone. Further units are 
 """
 
 import tomllib
-from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
@@ -109,22 +108,24 @@ def _entry(fields: Any, number: int, where: str) -> _Entry:
         ) from error
 
 
-def _prices(entries: list[_Entry]) -> list[Mapping[str, Any]]:
-    """Entries of one model: each holds until the next one of its tier begins."""
-    prices: list[Mapping[str, Any]] = []
-    for tier in dict.fromkeys(entry.service_tier for entry in entries):
+def _prices(entries: list[_Entry]) -> list[dict[str, Any]]:
+    """Entries of one model: each holds until the next one of its tier begins.
+
+    Where none holds, an entry without prices says so: every moment and every prompt has one.
+    """
+    prices: list[dict[str, Any]] = []
+    for tier in dict.fromkeys((None, *(entry.service_tier for entry in entries))):
         mine = [entry for entry in entries if entry.service_tier == tier]
-        days = sorted({entry.effective_from or date.min for entry in mine})
-        until = dict(pairwise(days))
-        for entry in mine:
-            since = entry.effective_from
-            end = until.get(since or date.min)
-            fields = {
-                "tier": tier.lower() if tier else None,
-                "from": since and since.isoformat(),
-                "until": end and end.isoformat(),
-                "above": entry.above_input_tokens if entry.above_input_tokens >= 0 else None,
-                "usd": {unit: str(usd) for unit, usd in entry.usd.items()},
-            }
-            prices.append({name: value for name, value in fields.items() if value is not None})
+        days = sorted({date.min, *(entry.effective_from or date.min for entry in mine)})
+        for since, until in pairwise((*days, None)):
+            found = {e.above_input_tokens: e.usd for e in mine if (e.effective_from or date.min) == since}  # fmt: skip
+            for above, usd in ({-1: {}} | found).items():
+                fields = {
+                    "tier": tier and tier.lower(),
+                    "from": None if since == date.min else since and since.isoformat(),
+                    "until": until and until.isoformat(),
+                    "above": above if above >= 0 else None,
+                }
+                given = {name: value for name, value in fields.items() if value is not None}
+                prices.append(given | {"usd": {unit: str(each) for unit, each in usd.items()}})
     return prices

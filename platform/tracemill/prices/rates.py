@@ -105,6 +105,9 @@ def rates(usd_per_million: Mapping[str, Decimal]) -> Rates:
 
 def amount(r: Rates, usage: Usage) -> Decimal | str:
     """What a usage costs in US dollars, exactly; in words why not, where that cannot be told."""
+    billed = _billed(usage) if usage.billed else {}
+    if why := _no_price(r, usage, billed) or _contradiction(r, usage):
+        return why
     total = (
         usage.input_tokens * r.input
         + usage.output_tokens * r.output
@@ -116,24 +119,28 @@ def amount(r: Rates, usage: Usage) -> Decimal | str:
         + usage.cache_read_audio_tokens * r.cache_read_audio
         + usage.output_audio_tokens * r.output_audio
         + r.per_call
+        + sum(int(count * r.counted[unit]) for unit, count in billed.items())
     )
-    if why := _no_price(r, usage) or _contradiction(r, usage):
-        return why
-    if usage.billed:
-        total += sum(_counted(r, name, count) for name, count in usage.billed.items())
     return IMPLAUSIBLE if total >= _TOO_MUCH else _dollars(total)
 
 
-def _no_price(r: Rates, usage: Usage) -> str | None:
+def _billed(usage: Usage) -> dict[str, Decimal]:
+    """How often each unit was billed; what has a name that is not known keeps it."""
+    counts: dict[str, Decimal] = {}
+    for name, count in usage.billed.items():
+        unit = BILLED_AS.get(name, name)
+        if unit and count:
+            counts[unit] = counts.get(unit, Decimal(0)) + round(Decimal(repr(count)), 6)
+    return counts
+
+
+def _no_price(r: Rates, usage: Usage, billed: Mapping[str, Decimal]) -> str | None:
     if "input" not in r.priced and (usage.input_tokens or not r.priced):
         return NO_PRICE + "input"
     if usage.output_tokens and "output" not in r.priced:
         return NO_PRICE + "output"
-    for name in sorted(usage.billed):
-        unit = BILLED_AS.get(name, name)
-        if unit is not None and usage.billed[name] and unit not in r.counted:
-            return NO_PRICE + name
-    return None
+    missing = billed.keys() - r.counted.keys()
+    return NO_PRICE + min(missing) if missing else None
 
 
 def _contradiction(r: Rates, usage: Usage) -> str | None:
@@ -152,13 +159,6 @@ def _contradiction(r: Rates, usage: Usage) -> str | None:
     ):
         return CONTRADICTORY
     return None
-
-
-def _counted(r: Rates, name: str, count: float) -> int:
-    unit = BILLED_AS.get(name, name)
-    if not unit or not count:
-        return 0
-    return int(Decimal(repr(count)) * r.counted[unit])
 
 
 def _dollars(attos: int) -> Decimal:

@@ -31,11 +31,13 @@ SAME_AS = {
 """Providers by further names of theirs."""
 
 _REMEMBERED = 10_000
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
-class Price(NamedTuple):
-    """What a model costs in a service tier, for a span of time and from a length of prompt on."""
+class Span(NamedTuple):
+    """For which calls a price is."""
 
     service_tier: str
     since: datetime
@@ -44,10 +46,15 @@ class Price(NamedTuple):
     from_second: int
     """It holds between these seconds of each day, UTC: from 0 to 86,400 as a rule."""
     until_second: int
+
+
+class Price(NamedTuple):
+    """What a model costs in a span, from a length of prompt on."""
+
+    span: Span
     above: int
     """It holds for prompts of more than so many tokens, cached ones included; -1 for all."""
-    usd_per_million: Mapping[str, Decimal]
-    """By unit, as `rates.UNITS`."""
+    rates: Rates
 
 
 class Model:
@@ -56,21 +63,14 @@ class Model:
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self.id: str = entry["id"]
         self.match: Mapping[str, Any] = entry["match"]
-        self._entries: Sequence[Mapping[str, Any]] = entry["prices"]
+        self.entries: Sequence[Mapping[str, Any]] = entry["prices"]
 
     @cached_property
-    def prices(self) -> tuple[Price, ...]:
-        """By service tier and time, longest prompts first."""
-        prices = [_price(entry) for entry in self._entries]
-        return tuple(sorted(prices, key=lambda p: (p[:5], -p.above)))
-
-    @cached_property
-    def by_tier(self) -> dict[str, list[tuple[Price, Rates]]]:
-        """The same with their rates."""
-        tiers: dict[str, list[tuple[Price, Rates]]] = {}
-        for price in self.prices:
-            ready = price, rates(price.usd_per_million)
-            tiers.setdefault(price.service_tier, []).append(ready)
+    def by_tier(self) -> dict[str, list[Price]]:
+        """The prices of each service tier, longest prompts first."""
+        tiers: dict[str, list[Price]] = {}
+        for price in sorted(map(_price, self.entries), key=lambda price: -price.above):
+            tiers.setdefault(price.span.service_tier, []).append(price)
         return tiers
 
 
@@ -137,14 +137,14 @@ class Table:
         tiers = found.model.by_tier
         asked = tier.lower() if tier and found.own else STANDARD
         second = when.hour * 3600 + when.minute * 60 + when.second
-        for price, ready in tiers.get(asked) or tiers.get(STANDARD, ()):
+        for span, above, ready in tiers.get(asked) or tiers.get(STANDARD, ()):
             if (
-                price.since <= when < price.until
-                and price.from_second <= second < price.until_second
-                and prompt > price.above
+                span.since <= when < span.until
+                and span.from_second <= second < span.until_second
+                and prompt > above
             ):
                 return ready
-        return NO_PRICE + "this day"
+        return NO_PRICE + "input"
 
 
 def matches(clause: Mapping[str, Any], name: str) -> bool:
@@ -174,8 +174,8 @@ def load(path: Path | None = None) -> Table:
 
     A file is read once in a process. Raises `UsageError` where it is not what it should be.
     """
-    named = path or os.environ.get("TRACEMILL_PRICES")
-    return _with_file(str(named)) if named else shipped()
+    named = str(path or os.environ.get("TRACEMILL_PRICES", ""))
+    return shipped() if named in ("", ".") else _with_file(named)  # "." is how Path says ""
 
 
 @cache
@@ -206,21 +206,25 @@ def _before(first: Mapping[str, list[Any]], then: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _price(entry: Mapping[str, Any]) -> Price:
-    start, end = entry.get("hours", ("00:00:00", "24:00:00"))
-    return Price(
+def span(entry: Mapping[str, Any]) -> Span:
+    """When an entry of the table holds."""
+    start, end = entry.get("hours", (None, None))
+    return Span(
         entry.get("tier", STANDARD),
-        _midnight(entry.get("from", "1970-01-01")),
-        _midnight(entry.get("until", "9999-01-01")),
-        _second(start),
-        _second(end),
-        entry.get("above", -1),
-        {unit: Decimal(usd) for unit, usd in entry["usd"].items()},
+        _midnight(entry["from"]) if "from" in entry else _FIRST,
+        _midnight(entry["until"]) if "until" in entry else _LAST,
+        _second(start) if start else 0,
+        _second(end) if end else 86_400,
     )
 
 
+def _price(entry: Mapping[str, Any]) -> Price:
+    usd = {unit: Decimal(text) for unit, text in entry["usd"].items()}
+    return Price(span(entry), entry.get("above", -1), rates(usd))
+
+
 def _midnight(day: str) -> datetime:
-    return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
 
 
 def _second(clock: str) -> int:

@@ -1,14 +1,43 @@
--- What each model cost, day by day (UTC); `unpriced` counts answers whose model has no known price.
+-- What each model cost, day by day (UTC), by today's prices; `unpriced` counts calls without a known price.
+WITH
+  ends AS (
+    SELECT
+      day,
+      provider,
+      request_model,
+      status,
+      input_tokens,
+      output_tokens,
+      repriced_usd,
+      cost_usd,
+      0::DECIMAL(18, 9) AS saved_usd
+    FROM call_costs
+    UNION ALL BY NAME
+    SELECT
+      CAST(occurred_at AS DATE) AS day,
+      provider,
+      request_model,
+      substr(kind, 10) AS status,
+      CASE
+        WHEN kind = 'llm.call.cached'
+        THEN TRY_CAST(payload ->> '$.saved_usd' AS DECIMAL(18, 9))
+      END AS saved_usd
+    FROM events
+    WHERE kind IN ('llm.call.failed', 'llm.call.cached', 'llm.call.crashed')
+  )
 SELECT
-  CAST(occurred_at AS DATE) AS day,  -- Of the end of the calls, in UTC.
+  day,  -- Of the end of the calls, in UTC.
   provider,
   request_model,
   count(*) AS calls,  -- Calls that ended, failed ones included.
-  count(*) FILTER (kind = 'llm.call.failed') AS failed,  -- Calls that ended without an answer.
+  count(*) FILTER (status = 'failed') AS failed,  -- Calls that ended without an answer.
+  count(*) FILTER (status = 'aborted') AS aborted,  -- Answers that were cut.
+  count(*) FILTER (status = 'cached') AS cached,  -- Calls that the response cache answered.
   coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
   coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
-  coalesce(sum(cost_usd), 0) AS cost_usd,
-  count(*) FILTER (kind = 'llm.call.finished' AND cost_usd IS NULL) AS unpriced  -- Answers whose model has no known price.
-FROM events
-WHERE kind IN ('llm.call.finished', 'llm.call.failed')
+  coalesce(sum(repriced_usd), 0) AS cost_usd,  -- By the table `prices`.
+  coalesce(sum(cost_usd), 0) AS recorded_usd,  -- As recorded when the calls were made.
+  coalesce(sum(saved_usd), 0) AS saved_usd,  -- By the response cache.
+  count(*) FILTER (status IN ('finished', 'aborted') AND repriced_usd IS NULL) AS unpriced  -- Calls without a known price.
+FROM ends
 GROUP BY ALL
