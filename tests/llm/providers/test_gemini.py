@@ -161,25 +161,17 @@ def test_a_blocked_prompt_is_an_answer() -> None:
         )
 
 
+FINISH = {
+    "stop": "STOP",
+    "length": "MAX_TOKENS",
+    "content_filter": "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY",
+    "error": "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL MISSING_THOUGHT_SIGNATURE",
+    "other": "LANGUAGE OTHER A_NEW_WORD",
+}
+
+
 @pytest.mark.parametrize(
-    ("word", "kind"),
-    [
-        ("STOP", "stop"),
-        ("MAX_TOKENS", "length"),
-        ("SAFETY", "content_filter"),
-        ("RECITATION", "content_filter"),
-        ("BLOCKLIST", "content_filter"),
-        ("PROHIBITED_CONTENT", "content_filter"),
-        ("SPII", "content_filter"),
-        ("MODEL_ARMOR", "content_filter"),
-        ("IMAGE_SAFETY", "content_filter"),
-        ("MALFORMED_FUNCTION_CALL", "error"),
-        ("UNEXPECTED_TOOL_CALL", "error"),
-        ("MISSING_THOUGHT_SIGNATURE", "error"),
-        ("LANGUAGE", "other"),
-        ("OTHER", "other"),
-        ("A_NEW_WORD", "other"),
-    ],
+    ("word", "kind"), [(word, kind) for kind, words in FINISH.items() for word in words.split()]
 )
 def test_finish_reasons(word: str, kind: str) -> None:
     body = {"candidates": [{"finishReason": word, "finishMessage": "Because."}]}
