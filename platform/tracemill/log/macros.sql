@@ -28,3 +28,10 @@ CREATE MACRO pattern_of(message) AS left(trim(
     '\b[A-Za-z]+[_-][A-Za-z0-9_-]*[0-9][A-Za-z0-9_-]*|\b[A-Za-z]*[0-9]+[A-Za-z]+[0-9]+[A-Za-z0-9]*\b', '<id>', 'g'),
     '[0-9]+([.,:/-][0-9]+)*', '<n>', 'g'),
     '\s+', ' ', 'g')), 300);
+
+-- The words of a text in lower case, one space between them, numbers alike, scripts without spaces cut into characters.
+CREATE MACRO words_of(content) AS trim(regexp_replace(regexp_replace(regexp_replace(
+  lower(content),
+  '\pN+', '0', 'g'),
+  '(\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}|\p{Myanmar})', ' \1 ', 'g'),
+  '[^\pL\pN\pM]+', ' ', 'g'));
