@@ -26,7 +26,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode
-        self._rest = ""
+        self._rest: list[str] = []
+        self._after_cr = False
         self._name = ""
         self._data: list[str] = []
 
@@ -40,14 +41,18 @@ class Decoder:
         yield from self._take("\n\n")
 
     def _take(self, text: str) -> Iterator[Event]:
-        lines = _LINE.split(self._rest + text)
-        # A CR at the very end may be the first half of CR LF.
-        held = "\r" if (self._rest + text).endswith("\r") else ""
-        if held:
-            lines.pop()
-        self._rest = lines.pop() + held
-        for line in lines:
-            if event := self._line(line):
+        if not text:
+            return
+        # The second half of a CR LF that was cut between the two.
+        if self._after_cr:
+            text = text.removeprefix("\n")
+        self._after_cr = text.endswith("\r")
+        first, *begun = _LINE.split(text)
+        self._rest.append(first)
+        for rest in begun:
+            event = self._line("".join(self._rest))
+            self._rest = [rest]
+            if event:
                 yield event
 
     def _line(self, line: str) -> Event | None:
