@@ -48,7 +48,7 @@ def test_an_error_that_is_a_text_beside_its_code():
         ("server_error", "server_error", True),
         ("server_is_overloaded", "overloaded", True),
         ("rate_limit_exceeded", "rate_limited", True),
-        ("slow_down", "overloaded", True),
+        ("slow_down", "rate_limited", True),
         ("insufficient_quota", "billing", False),
         ("project_spend_limit_exceeded", "billing", False),
         ("context_length_exceeded", "context_length_exceeded", False),
