@@ -41,7 +41,7 @@ def answered(text: str = "yes", **more: Any) -> Response:
     return Response(**{**fields, **more})
 
 
-def until(ready: Callable[[], T]) -> T:
+def until(ready: Callable[[], T | None]) -> T:
     """What `ready` returns once that is true; a failure after the deadline."""
     deadline, pause = time.monotonic() + WITHIN_S, threading.Event()
     while not (found := ready()):

@@ -43,6 +43,7 @@ def held(folder: Path) -> int:
         "SELECT coalesce(sum(length(key) + length(value)), 0), (SELECT bytes FROM held) FROM entry"
     ).fetchall()
     assert size == counted
+    assert isinstance(size, int)
     return size
 
 

@@ -45,7 +45,8 @@ _FIND = "SELECT value, crc FROM entry WHERE key = ? AND expires > ?"
 _TOUCH = "UPDATE entry SET used = (SELECT max(used) + 1 FROM entry) WHERE key = ?"
 _ADD = """INSERT INTO entry(key, value, crc, size, expires, used)
 VALUES (?, ?, ?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM entry))"""
-_DROP_OLDEST = "DELETE FROM entry WHERE key = (SELECT key FROM entry ORDER BY used LIMIT 1)"
+_MAKE_ROOM = """DELETE FROM entry WHERE key = (SELECT key FROM entry ORDER BY used LIMIT 1)
+AND (SELECT bytes FROM held) > ?"""
 _LEAD = "INSERT INTO lease VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 _logger = logging.getLogger("tracemill.cache")
@@ -106,9 +107,11 @@ class FileCache:
         if not rows:
             return None
         value, crc = rows[0]
-        response = read_back(value) if zlib.crc32(value) == crc else None
+        response = None
+        if isinstance(value, bytes) and zlib.crc32(value) == crc:
+            response = read_back(value)
         if response is None:
-            _run(connection, "DELETE FROM entry WHERE key = ? AND value = ?", key, value)
+            _run(connection, "DELETE FROM entry WHERE key = ? AND crc = ?", key, crc)
             return None
         with suppress(apsw.BusyError, apsw.FullError, apsw.ReadOnlyError):
             _run(connection, _TOUCH, key)
@@ -120,8 +123,8 @@ class FileCache:
             _run(connection, "DELETE FROM entry WHERE key = ? OR expires <= ?", key, now)
             size = len(key) + len(value)
             _run(connection, _ADD, key, value, zlib.crc32(value), size, now + ttl_s)
-            while connection.execute("SELECT bytes FROM held").fetchall()[0][0] > self._max_bytes:
-                _run(connection, _DROP_OLDEST)
+            while connection.changes():
+                _run(connection, _MAKE_ROOM, self._max_bytes)
 
     def _lead(
         self, connection: apsw.Connection, key: str, token: str, lease_s: float
@@ -230,7 +233,7 @@ class FileCache:
         self._lock.release()
 
 
-def _run(connection: apsw.Connection, query: str, *values: str | bytes | float) -> None:
+def _run(connection: apsw.Connection, query: str, *values: "apsw.SQLiteValue") -> None:
     connection.execute(query, values).fetchall()
 
 

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from tracemill.errors import UsageError
 from tracemill.llm.cache.answers import read_back, written
@@ -41,7 +41,7 @@ class RedisCache:
 
     def get(self, key: str) -> Response | None:
         """As of `Cache`."""
-        value = cast("bytes | str | None", self._do(lambda: self._redis.get(_entry(key)), None))
+        value = self._do(lambda: self._redis.get(_entry(key)), None)
         if value is None:
             return None
         response = read_back(value)
@@ -95,7 +95,7 @@ def _connected(url: str) -> "Redis":
             "pip install 'tracemill[redis]', or leave out the URL for a cache in a file"
         ) from error
     try:
-        return redis.Redis.from_url(  # connects when it is first used
+        return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             url,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
