@@ -6,9 +6,10 @@ The map, from the top down; each layer imports only what stands below it:
     retrieval    documents to an index; questions to answers that cite
     llm          calls to models, every one recorded       corpus   records to training splits, pure
     log          EventLog: append, read, sql, frame, fold, verify
+    prices       a dated table of what tokens cost
     events       everything that can happen, one class each
     messages     what goes to a model and what comes back
-    settings     where things are          files   whole or absent
+    settings     where things are          files   whole or absent          pii   what must not be kept
     errors       every exception we raise
 
 Names are loaded when they are first used, so that importing tracemill costs next to nothing.
@@ -18,11 +19,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracemill.llm.client import Client
     from tracemill.log import EventLog
     from tracemill.messages import Message, Request, Response, Usage
     from tracemill.settings import Settings
 
 _HOMES = {
+    "Client": "tracemill.llm.client",
     "EventLog": "tracemill.log",
     "Message": "tracemill.messages",
     "Request": "tracemill.messages",
@@ -31,7 +34,7 @@ _HOMES = {
     "Usage": "tracemill.messages",
 }
 
-__all__ = ["EventLog", "Message", "Request", "Response", "Settings", "Usage"]
+__all__ = ["Client", "EventLog", "Message", "Request", "Response", "Settings", "Usage"]
 
 
 def __getattr__(name: str) -> Any:

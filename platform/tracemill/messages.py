@@ -206,15 +206,18 @@ class Usage(Value):
     @property
     def parts(self) -> UsageParts:
         """The disjoint buckets. Their sum is `input_tokens + output_tokens`."""
-        written, read = self.cache_write_input_tokens, self.cache_read_input_tokens
+        # Grok on Azure tells of more cached tokens than it counts, and bills, as prompt.
+        read = min(self.cache_read_input_tokens, self.input_tokens)
+        written = min(self.cache_write_input_tokens, self.input_tokens - read)
         hour = min(self.cache_write_1h_input_tokens, written)
+        reasoning = min(self.reasoning_output_tokens, self.output_tokens)
         return UsageParts(
-            input_uncached=max(self.input_tokens - read - written, 0),
+            input_uncached=self.input_tokens - read - written,
             cache_read=read,
             cache_write_5m=written - hour,
             cache_write_1h=hour,
-            output=max(self.output_tokens - self.reasoning_output_tokens, 0),
-            reasoning=self.reasoning_output_tokens,
+            output=self.output_tokens - reasoning,
+            reasoning=reasoning,
         )
 
 
@@ -277,14 +280,13 @@ class Request(Asked, Said):
 def _sentence(name: str, error: ValidationError) -> str:
     """What is wrong, where, and what stands there; of several things the one that lies deepest."""
     first = max(error.errors(), key=lambda each: len(each["loc"]))
-    where = ".".join(str(step) for step in first["loc"] if step not in _INNER) or "it"
+    where = (
+        ".".join(str(step) for step in first["loc"] if "[" not in str(step) and step != "str")
+        or "it"
+    )
     given = "" if first["type"] == "missing" else f", not {str(first['input'])[:60]!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"this is no {name}: {where}: {first['msg']}{given}{more}"
-
-
-# Steps into a union that pydantic adds to a place.
-_INNER = {"str", "tuple[Part, ...]"}
 
 
 class Delta(NamedTuple):

@@ -164,8 +164,10 @@ def test_a_connection_that_breaks_and_a_server_that_is_not_there(
         client.generate(ask())
     assert caught.value.error_type == "connection"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    other = Client(log)
     with pytest.raises(CallFailed, match="the connection to 127"):
-        client.generate(ask())
+        other.generate(ask())
+    other.close()
     assert Counter(kinds(log)) == {
         "llm.call.started": 2,
         "llm.call.retried": 4,

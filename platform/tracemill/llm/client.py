@@ -219,27 +219,33 @@ class Client:
         policy = asking.options.get("cache", "off")
         if policy == "off" or checked.blocked:
             return (yield from self._called(asking, checked))
-        key = responses.key(checked.sent)
+        key, lead = responses.key(checked.sent), None
         if policy in {"read", "both"}:
-            hit = yield from self._looked_up(asking, checked, key)
-            if hit:
-                return hit
+            found = yield from self._looked_up(asking, checked, key)
+            if isinstance(found, Response):
+                return found
+            lead = found
         try:
             response = yield from self._called(asking, checked)
             if policy in {"write", "both"} and responses.storable(response):
                 self.cache.put(key, response, asking.options.get("cache_ttl_s", 86_400))
             return response
         finally:
-            self.cache.release(key)
+            if lead:
+                self.cache.release(key, lead)
 
-    def _looked_up(self, asking: _Asking, checked: guards.Input, key: str) -> Flow[Response | None]:
-        """The cache's answer; None where this call has to be made. While somebody else is making
-        the same one, it is waited for."""
+    def _looked_up(
+        self, asking: _Asking, checked: guards.Input, key: str
+    ) -> Flow[Response | str | None]:
+        """The cache's answer, or the right to make this call: a token, none where only reading is
+        allowed. While somebody else is making the same one, it is waited for."""
         begun = time.perf_counter()
         lease_s = asking.options.get("timeout_s", 600)
         while (stored := self.cache.get(key)) is None:
-            if asking.options.get("cache") == "read" or self.cache.lead(key, lease_s):
+            if asking.options.get("cache") == "read":
                 return None
+            if token := self.cache.lead(key, lease_s):
+                return token
             yield Sleep(_POLL_S)
         response = self._hit(asking, checked, stored, (time.perf_counter() - begun) * 1000)
         if checked.sent.stream:

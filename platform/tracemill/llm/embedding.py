@@ -110,7 +110,13 @@ def rerank(
 
         def send() -> Flow[Ranked]:
             answer = yield from ask(line, wire)
-            return line.adapter.read_ranking(parsed(answer, line), line.provider)
+            reply = line.adapter.read_ranking(parsed(answer, line), line.provider)
+            if any(not 0 <= at < len(documents) for at, _ in reply.ranking):
+                raise CallFailed(
+                    "malformed_response",
+                    f"{line.provider.name} ranked a document that it was not sent",
+                )
+            return reply
 
         ranked = yield from begun.lines.repeated(call, line, tokens, send)
     except BaseException as error:

@@ -6,6 +6,7 @@ What is kept between calls lives in `Lines`: a limiter for each key, a breaker f
 import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -80,7 +81,7 @@ class Lines:
         if not slash or not model:
             raise CallFailed(
                 "unknown_provider",
-                f"model {name!r} names no provider: a model is named as provider/model, such as "
+                f"model {name[:80]!r} names no provider: a model is named as provider/model, such as "
                 f"local/extract, and the providers are {', '.join(sorted(providers.PROVIDERS))}",
             )
         provider = providers.find(prefix)
@@ -282,8 +283,10 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
         while chunk := (yield Read()):
             for event in decoder.feed(chunk):
                 yield from _handed_on(fold.feed(event), call)
-        for event in decoder.close():
-            yield from _handed_on(fold.feed(event), call)
+        # What is left without an empty line after it may be whole, or the first half of an event.
+        with suppress(CallFailed):
+            for event in decoder.close():
+                yield from _handed_on(fold.feed(event), call)
         if not fold.done:
             raise CallFailed(
                 "connection",

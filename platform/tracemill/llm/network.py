@@ -8,7 +8,6 @@ import asyncio
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
@@ -31,10 +30,11 @@ class Network:
         self._settings = settings
         self._lock = threading.Lock()
         self._sync: dict[str, httpx.Client] = {}
-        # Connections belong to the event loop that made them.
-        self._async: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, httpx.AsyncClient]
-        ] = weakref.WeakKeyDictionary()
+        # Connections belong to the event loop that made them, and end with it.
+        self._async: dict[
+            asyncio.AbstractEventLoop, AsyncGenerator[dict[str, httpx.AsyncClient]]
+        ] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, dict[str, httpx.AsyncClient]] = {}
 
     def send(self, exchange: Exchange, key: str | None) -> Answer:
         """Send a request and read the whole answer. Raises `CallFailed`."""
@@ -55,16 +55,16 @@ class Network:
     async def asend(self, exchange: Exchange, key: str | None) -> Answer:
         """As `send`."""
         with _translated(exchange):
-            answer = await self._async_client(exchange.provider).send(_request(exchange, key))
+            client = await self._async_client(exchange.provider)
+            answer = await client.send(_request(exchange, key))
         return Answer(answer.status_code, answer.headers, answer.content)
 
     @asynccontextmanager
     async def aopen(self, exchange: Exchange, key: str | None) -> AsyncGenerator[OpenedAsync]:
         """As `open`."""
         with _translated(exchange):
-            answer = await self._async_client(exchange.provider).send(
-                _request(exchange, key), stream=True
-            )
+            client = await self._async_client(exchange.provider)
+            answer = await client.send(_request(exchange, key), stream=True)
         try:
             yield OpenedAsync(answer.status_code, answer.headers, _achunks(answer, exchange))
         finally:
@@ -80,8 +80,8 @@ class Network:
     async def aclose(self) -> None:
         """Close the connections of this event loop, and those of the blocking calls."""
         self.close()
-        for client in self._async.pop(asyncio.get_running_loop(), {}).values():
-            await client.aclose()
+        if holder := self._async.get(asyncio.get_running_loop()):
+            await holder.aclose()
 
     def _client(self, provider: Provider) -> httpx.Client:
         client = self._sync.get(provider.base_url)
@@ -93,15 +93,32 @@ class Network:
                 )
         return client
 
-    def _async_client(self, provider: Provider) -> httpx.AsyncClient:
-        mine = self._async.setdefault(asyncio.get_running_loop(), {})
-        client = mine.get(provider.base_url)
+    async def _async_client(self, provider: Provider) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        pools = self._pools.get(loop)
+        if pools is None:
+            self._async[loop] = holder = self._held(loop)
+            pools = await anext(holder)
+        client = pools.get(provider.base_url)
         if client is None:
             from httpx_aiohttp import AiohttpTransport
 
             transport = AiohttpTransport(limits=self._limits(), verify=_tls())
-            client = mine[provider.base_url] = httpx.AsyncClient(transport=transport)
+            client = pools[provider.base_url] = httpx.AsyncClient(transport=transport)
         return client
+
+    async def _held(
+        self, loop: asyncio.AbstractEventLoop
+    ) -> AsyncGenerator[dict[str, httpx.AsyncClient]]:
+        """The pools of one event loop. An event loop closes its generators before it ends, so this
+        closes the connections also where nobody calls `aclose`."""
+        pools = self._pools[loop] = {}
+        try:
+            yield pools
+        finally:
+            del self._pools[loop], self._async[loop]
+            for client in pools.values():
+                await client.aclose()
 
     def _limits(self) -> httpx.Limits:
         most = self._settings.llm_connections if self._settings else 100

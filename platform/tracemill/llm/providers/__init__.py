@@ -43,6 +43,106 @@ class Provider(NamedTuple):
     """In what it differs from the language that it speaks; `compatible.py` explains each."""
 
 
+def _compatible(
+    name: str,
+    base_url: str,
+    key_from: str,
+    *quirks: str,
+    key_needed: bool = True,
+    key_header: str = "authorization",
+) -> Provider:
+    """A server that speaks OpenAI's language; `compatible.py` explains the quirks."""
+    return Provider(
+        "compatible", name, base_url, key_from, key_needed, key_header, frozenset(quirks)
+    )
+
+
+_COMPATIBLE: Mapping[str, Provider] = {
+    "azure": _compatible(
+        "azure.ai.openai", "", "AZURE_OPENAI_API_KEY", "user", "no_top_k", key_header="api-key"
+    ),
+    "groq": _compatible(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        "user",
+        "no_top_k",
+        "no_embeddings",
+    ),
+    "mistral": _compatible(
+        "mistral_ai",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        *("max_tokens", "no_user", "no_stream_options", "random_seed", "any_tool", "no_top_k"),
+        *("no_service_tier", "thinking_parts", "float_vectors", "output_dimension"),
+    ),
+    "deepseek": _compatible(
+        "deepseek",
+        "https://api.deepseek.com/v1",
+        "DEEPSEEK_API_KEY",
+        *("max_tokens", "no_user", "no_top_k", "no_seed", "no_service_tier"),
+        *("no_response_schema", "reasoning_content", "no_embeddings"),
+    ),
+    "openrouter": _compatible(
+        "openrouter",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        *("max_tokens", "user", "cache_control", "reasoning_details", "float_vectors"),
+    ),
+    "together": _compatible(
+        "together",
+        "https://api.together.xyz/v1",
+        "TOGETHER_API_KEY",
+        *("max_tokens", "no_user", "no_service_tier", "float_vectors"),
+    ),
+    "perplexity": _compatible(
+        "perplexity",
+        "https://api.perplexity.ai",
+        "PERPLEXITY_API_KEY",
+        *("max_tokens", "no_user", "no_stream_options", "no_seed", "no_stop", "no_tools"),
+        *("no_service_tier", "no_embeddings"),
+    ),
+    "xai": _compatible(
+        "x_ai", "https://api.x.ai/v1", "XAI_API_KEY", "user", "no_top_k", "no_embeddings"
+    ),
+    "cerebras": _compatible(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        "CEREBRAS_API_KEY",
+        *("user", "no_top_k", "no_embeddings"),
+    ),
+    "vllm": _compatible(
+        "vllm",
+        "http://localhost:8000/v1",
+        "VLLM_API_KEY",
+        *("max_tokens", "user", "no_service_tier"),
+        key_needed=False,
+    ),
+    "ollama": _compatible(
+        "ollama",
+        "http://localhost:11434/v1",
+        "OLLAMA_API_KEY",
+        *("max_tokens", "user", "no_top_k", "no_service_tier", "float_vectors"),
+        key_needed=False,
+    ),
+    "llamacpp": _compatible(
+        "llamacpp",
+        "http://localhost:8080/v1",
+        "LLAMACPP_API_KEY",
+        *("max_tokens", "no_user", "no_service_tier", "reasoning_content"),
+        key_needed=False,
+    ),
+    "compatible": _compatible(
+        "compatible",
+        "",
+        "COMPATIBLE_API_KEY",
+        *("max_tokens", "user", "float_vectors"),
+        key_needed=False,
+    ),
+}
+_COMPLETING = ("together", "vllm", "ollama", "llamacpp", "compatible")
+_RESPONDING = ("azure", "xai")
+
 PROVIDERS: Mapping[str, Provider] = {
     "local": Provider("local", "local", key_needed=False),
     "openai": Provider("openai_chat", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
@@ -72,6 +172,19 @@ PROVIDERS: Mapping[str, Provider] = {
         key_header="x-goog-api-key",
     ),
     "cohere": Provider("cohere", "cohere", "https://api.cohere.com", "COHERE_API_KEY"),
+    **_COMPATIBLE,
+    **{
+        f"{host}-completions": _COMPATIBLE[host]._replace(
+            quirks=_COMPATIBLE[host].quirks | {"text_completion"}
+        )
+        for host in _COMPLETING
+    },
+    **{
+        f"{host}-responses": _COMPATIBLE[host]._replace(
+            adapter="openai_responses", quirks=frozenset[str]()
+        )
+        for host in _RESPONDING
+    },
 }
 """The first part of a model's name to its provider."""
 
@@ -215,7 +328,7 @@ def find(prefix: str) -> Provider:
         known = ", ".join(sorted(PROVIDERS))
         raise CallFailed(
             "unknown_provider",
-            f"there is no provider {prefix!r}: a model is named as provider/model, "
+            f"there is no provider {_printable(prefix)!r}: a model is named as provider/model, "
             f"and the providers are {known}",
         )
     provider = PROVIDERS[prefix]
@@ -228,6 +341,10 @@ def find(prefix: str) -> Provider:
             f"{prefix} has no address of its own: set {variable} to its base URL",
         )
     return provider
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())[:80]
 
 
 def base_url_variable(prefix: str) -> str:
