@@ -80,8 +80,9 @@ def test_lines_are_what_the_standard_says(body: str, events: list[Event]):
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n"])
-def test_an_event_without_its_empty_line_is_not_lost(end: str):
-    assert decoded([b"data: [DONE]" + end.encode()]) == [Event("", "[DONE]")]
+@pytest.mark.parametrize("data", ["[DONE]", '{"a": "\u2028"}'])
+def test_an_event_without_its_empty_line_is_not_lost(data: str, end: str):
+    assert decoded([f"data: {data}{end}".encode()]) == [Event("", data)]
 
 
 def test_an_event_is_out_as_soon_as_its_last_byte_is_in():
@@ -91,8 +92,14 @@ def test_an_event_is_out_as_soon_as_its_last_byte_is_in():
     assert list(decoder.feed(b"\ndata: z\n\n")) == [Event("", "z")]
 
 
-def test_half_a_character_at_the_end_is_marked_and_not_lost():
-    assert decoded([b"data: \xf0\x9f"]) == [Event("", "\ufffd")]
+@pytest.mark.parametrize("cut", [b'data: {"a": 1', b"data: [DON", b"da", b"data: \xf0\x9f"])
+def test_a_last_line_that_was_cut_is_no_event(cut: bytes):
+    assert decoded([b"data: x\n\n" + cut]) == [Event("", "x")]
+    assert decoded([cut]) == []
+
+
+def test_half_a_character_is_marked_and_not_lost():
+    assert decoded([b"data: \xf0\x9f\n"]) == [Event("", "\ufffd")]
 
 
 def test_a_long_line_in_small_chunks_is_read_in_linear_time():

@@ -5,6 +5,7 @@ which `str.splitlines` and the line iterators of HTTP clients do not know.
 """
 
 import codecs
+import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -36,8 +37,14 @@ class Decoder:
         yield from self._take(self._decode(chunk))
 
     def close(self) -> Iterator[Event]:
-        """An event that the end of the stream completes: servers forget the last empty line."""
+        """An event that the end of the stream completes: servers forget the last empty line.
+
+        A last line that was cut is none: its data is neither JSON nor `[DONE]`.
+        """
         yield from self._take(self._decode(b"", True))
+        cut = "".join(self._rest).removeprefix("data:").strip()
+        if cut and not _is_whole(cut):
+            self._rest = []
         yield from self._take("\n\n")
 
     def _take(self, text: str) -> Iterator[Event]:
@@ -67,3 +74,11 @@ class Decoder:
         elif field == "data":
             self._data.append(value)
         return None
+
+
+def _is_whole(data: str) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return data == "[DONE]"
+    return True
