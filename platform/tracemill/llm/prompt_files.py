@@ -6,6 +6,7 @@ be reviewed as a diff.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import unified_diff
@@ -133,9 +134,10 @@ def _toml(text: str) -> str:
     quoted = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
     if "\n" not in text:
         return quoted
-    inner = quoted[1:-1].replace("\\\\", "\\u005c").replace("\\n", "\n").replace('\\"', '"')
-    inner = inner.replace('"""', '""\\"').replace(f"\n{_FENCE}", "\n\\u002b++")
-    return '"""\n' + (inner[:-1] + '\\"' if inner.endswith('"') else inner) + '"""'
+    lines = "\n" + quoted[1:-1].replace('\\"', '"').replace("\\\\", "\\u005c").replace("\\n", "\n")
+    # Quotes in a row would end the string, a fence would end the head.
+    lines = re.sub(r'(?<=")"|"\Z', r"\\u0022", lines).replace(f"\n{_FENCE}", "\n\\u002b++")
+    return f'"""{lines}"""'
 
 
 def diff(a: Prompt, b: Prompt) -> str:

@@ -1,0 +1,222 @@
+"""Requests and answers with every text in them changed, and nothing else about them.
+
+A tool call's arguments stay JSON; signatures and ids stay as they are; pictures become digests.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from tracemill import pii
+from tracemill.llm.providers import Reply
+from tracemill.messages import (
+    Content,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+
+Change = Callable[[str], str]
+
+
+class Redactor:
+    """Redacts one text after another and counts what it found."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def text(self, text: str) -> str:
+        """The text with placeholders."""
+        redacted, counts = pii.redact(text)
+        self.counts.update(counts)
+        return redacted
+
+    def value(self, value: Any) -> Any:
+        """The JSON value with placeholders."""
+        redacted, counts = pii.redact_value(value)
+        self.counts.update(counts)
+        return redacted
+
+    def arguments(self, text: str) -> str:
+        """A tool call's arguments with placeholders: JSON, where they were JSON."""
+        if not pii.find(text):
+            return text
+        try:
+            return json.dumps(self.value(json.loads(text)), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return self.text(text)
+
+    def identity(self, name: str | None) -> str | None:
+        """A user's or conversation's name: where it is personal, a digest that tells it from others."""
+        if name is None or not pii.find(name):
+            return name
+        self.counts.update(pii.redact(name).counts)
+        return f"redacted:{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+
+    def part(self, part: Part) -> Part:
+        """The part with placeholders; what a provider has signed keeps its signature."""
+        match part:
+            case Text():
+                return part.model_copy(update={"content": self.text(part.content)})
+            case Reasoning():
+                return part.model_copy(update={"content": self.text(part.content)})
+            case ToolCall():
+                return part.model_copy(update={"arguments": self.arguments(part.arguments)})
+            case ToolResult():
+                return part.model_copy(update={"response": self.text(part.response)})
+            case Image():
+                return (
+                    part if _is_data(part) else part.model_copy(update={"uri": self.text(part.uri)})
+                )
+
+    def request(self, request: Request) -> Request:
+        """Everything that the log gets of a request."""
+        return request.model_copy(
+            update={
+                "messages": _parts_changed(request, self.part, self.text),
+                "system": None if request.system is None else self.text(request.system),
+                "tools": tuple(
+                    tool.model_copy(
+                        update={
+                            "description": self.text(tool.description),
+                            "parameters": self.value(tool.parameters),
+                        }
+                    )
+                    for tool in request.tools
+                ),
+                "response_schema": self.value(request.response_schema),
+                "metadata": self.value(request.metadata),
+                "stop": tuple(map(self.text, request.stop)),
+                "user_id": self.identity(request.user_id),
+                "conversation_id": self.identity(request.conversation_id),
+            }
+        )
+
+    def sent(self, request: Request) -> Request:
+        """What is sent of a request: its texts, but for what a provider has signed and schemas."""
+
+        def change(part: Part) -> Part:
+            signed = isinstance(part, Reasoning | ToolCall) and part.signature is not None
+            return part if signed or isinstance(part, Reasoning) else self.part(part)
+
+        return request.model_copy(
+            update={
+                "messages": _parts_changed(request, change, self.text),
+                "system": None if request.system is None else self.text(request.system),
+            }
+        )
+
+    def reply(self, reply: Reply) -> Reply:
+        """Everything that the log gets of an answer."""
+        return reply._replace(
+            parts=tuple(map(self.part, reply.parts)),
+            refusal=None if reply.refusal is None else self.text(reply.refusal),
+        )
+
+
+def texts(request: Request) -> list[str]:
+    """All that is read of a request, pictures apart."""
+    found = [request.system or ""]
+    found += [_text(part) for message in request.messages for part in message.parts]
+    found += [f"{tool.description}{json.dumps(tool.parameters)}" for tool in request.tools]
+    return [*found, json.dumps(request.response_schema) if request.response_schema else ""]
+
+
+def untrusted(request: Request) -> list[str]:
+    """What came from users and from functions."""
+    return [
+        _text(part)
+        for message in request.messages
+        if message.role in {"user", "tool"}
+        for part in message.parts
+    ]
+
+
+def changed(request: Request, change: Change) -> Request:
+    """The request with every text that is sent changed, but for what the provider has signed."""
+
+    def change_part(part: Part) -> Part:
+        match part:
+            case Text():
+                return part.model_copy(update={"content": change(part.content)})
+            case ToolResult():
+                return part.model_copy(update={"response": change(part.response)})
+            case _:
+                return part
+
+    return request.model_copy(
+        update={
+            "messages": _parts_changed(request, change_part, change),
+            "system": None if request.system is None else change(request.system),
+        }
+    )
+
+
+def data_uris_by_digest(request: Request) -> Request:
+    """The request with `data:image/png;sha256=<hex>` for every picture that it carries in full.
+
+    The digest is of the picture's bytes. Other references stay.
+    """
+    if not any(_is_data(part) for message in request.messages for part in message.parts):
+        return request
+    return request.model_copy(
+        update={"messages": _parts_changed(request, _by_digest, lambda text: text)}
+    )
+
+
+def _by_digest(part: Part) -> Part:
+    if not isinstance(part, Image) or not _is_data(part):
+        return part
+    head, comma, data = part.uri.partition(",")
+    if not comma:
+        return part
+    kind = head[5:].partition(";")[0] or part.mime_type or ""
+    digest = hashlib.sha256(_bytes(head, data)).hexdigest()
+    return part.model_copy(update={"uri": f"data:{kind};sha256={digest}"})
+
+
+def _bytes(head: str, data: str) -> bytes:
+    if head.lower().endswith(";base64"):
+        try:
+            return base64.b64decode(data)
+        except (binascii.Error, ValueError):
+            return data.encode()
+    return unquote_to_bytes(data)
+
+
+def _is_data(part: Part) -> bool:
+    return isinstance(part, Image) and part.uri[:5].lower() == "data:"
+
+
+def _text(part: Part) -> str:
+    match part:
+        case Text() | Reasoning():
+            return part.content
+        case ToolCall():
+            return part.arguments
+        case ToolResult():
+            return part.response
+        case Image():
+            return ""
+
+
+def _parts_changed(
+    request: Request, change: Callable[[Part], Part], change_text: Change
+) -> tuple[Message, ...]:
+    def content(given: Content) -> Content:
+        return change_text(given) if isinstance(given, str) else tuple(map(change, given))
+
+    return tuple(
+        message.model_copy(update={"content": content(message.content)})
+        for message in request.messages
+    )
