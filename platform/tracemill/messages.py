@@ -6,9 +6,9 @@ both into buckets that do not overlap, which is what prices are multiplied with.
 """
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tracemill.errors import UsageError
 
@@ -57,6 +57,8 @@ class Reasoning(Value):
     """What proves to the provider that it is its own: a signature, or the hidden text encrypted."""
     redacted: bool = False
     """True where `signature` stands for a whole block that the provider hides."""
+    provider: str | None = None
+    """Whose thought it is (`gen_ai.provider.name`): to another it means nothing and is not sent."""
 
 
 class ToolCall(Value):
@@ -271,6 +273,17 @@ class Request(Asked, Said):
     stream: bool = False
     """True where the answer comes in pieces; the client's method decides it."""
 
+    @model_validator(mode="after")
+    def _tool_choice_exists(self) -> Self:
+        names = {tool.name for tool in self.tools}
+        choice = self.tool_choice
+        if choice not in {None, "none", "auto"} and not names:
+            raise ValueError(f"tool_choice {choice!r} needs tools: there are none")
+        if choice not in {None, "none", "auto", "required", *names}:
+            known = ", ".join(sorted(names))
+            raise ValueError(f"tool_choice {choice!r} names no tool: they are {known}")
+        return self
+
     @classmethod
     def of(cls, prompt: str, *, model: str = "local/extract", **asked: Any) -> "Request":
         """A request with one user message; further fields as of `Request`."""
@@ -280,13 +293,12 @@ class Request(Asked, Said):
 def _sentence(name: str, error: ValidationError) -> str:
     """What is wrong, where, and what stands there; of several things the one that lies deepest."""
     first = max(error.errors(), key=lambda each: len(each["loc"]))
-    where = (
-        ".".join(str(step) for step in first["loc"] if "[" not in str(step) and step != "str")
-        or "it"
-    )
+    steps = [str(step) for step in first["loc"] if "[" not in str(step) and step != "str"]
+    if not steps:
+        return f"this is no {name}: {first['msg'].removeprefix('Value error, ')}"
     given = "" if first["type"] == "missing" else f", not {str(first['input'])[:60]!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"this is no {name}: {where}: {first['msg']}{given}{more}"
+    return f"this is no {name}: {'.'.join(steps)}: {first['msg']}{given}{more}"
 
 
 class Delta(NamedTuple):

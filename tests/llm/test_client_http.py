@@ -17,7 +17,7 @@ from tracemill.errors import CallFailed, UsageError
 from tracemill.events import BreakerChanged, LlmCallAborted, LlmCallFinished, LlmCallRetried
 from tracemill.llm.client import Client
 from tracemill.llm.limits import Limits
-from tracemill.messages import Delta
+from tracemill.messages import Delta, Message, Reasoning, Text, Tool
 
 KEY = "sk-test-0123456789abcdefghij"
 ENDS = {"llm.call.finished", "llm.call.failed", "llm.call.aborted", "llm.call.cached"}
@@ -113,9 +113,7 @@ def test_an_answer_with_its_tokens_and_its_price(server: Server, log: EventLog, 
     assert kinds(log) == ["llm.call.started", "llm.call.finished"]
 
 
-def test_a_busy_provider_is_asked_again_when_it_says(
-    server: Server, log: EventLog, client: Client
-):
+def test_a_busy_provider_is_asked_again_when_it_says(server: Server, log: EventLog, client: Client):
     server.answer = in_turn(say(PROBLEM, 429, retry_after_ms="1"), answered())
     response = client.generate(ask())
     assert (response.text, response.attempts) == ("Paris", 2)
@@ -354,9 +352,10 @@ def test_the_cache_answers_the_second_time_and_knows_what_it_saved(
     assert len(server.seen) == 1
     assert (second.text, second.from_cache, second.cost_usd) == ("Paris", True, 0)
     assert second.call_id != first.call_id
-    assert log.sql(
-        "SELECT status, cost_usd, saved_usd FROM calls ORDER BY started_at"
-    ).rows() == [("finished", first.cost_usd, None), ("cached", None, first.cost_usd)]
+    assert log.sql("SELECT status, cost_usd, saved_usd FROM calls ORDER BY started_at").rows() == [
+        ("finished", first.cost_usd, None),
+        ("cached", None, first.cost_usd),
+    ]
     assert "".join(d.text for d in client.stream(ask(), cache="read")) == "Paris"
     client.generate(ask(seed=1), cache="both")
     client.generate(ask(), cache="off")
@@ -465,8 +464,32 @@ def test_a_key_that_is_missing_or_broken(
 def test_what_is_no_request_is_refused_and_recorded(log: EventLog, client: Client):
     with pytest.raises(CallFailed, match="takes a Request, not str"):
         client.generate("Capital of France?")  # pyright: ignore[reportArgumentType]
-    assert log.sql("SELECT status, error_type FROM calls").rows() == [
-        ("failed", "invalid_request")
-    ]
+    assert log.sql("SELECT status, error_type FROM calls").rows() == [("failed", "invalid_request")]
     with pytest.raises(UsageError, match="no option temprature"):
         client.generate(ask(), temprature=1)  # pyright: ignore[reportCallIssue]
+
+
+def test_thoughts_go_back_to_their_own_provider_alone(server: Server, client: Client):
+    said = answered("4")
+    said["choices"][0]["message"]["reasoning_content"] = "2 and 2"
+    server.answer = lambda seen: say(said)
+    first = client.generate(ask())
+    thought = next((p for p in first.parts if isinstance(p, Reasoning)), None)
+    assert thought and thought.provider == "openai"
+    foreign = thought.model_copy(update={"provider": "anthropic", "content": "foreign thought"})
+    talk = Message(role="assistant", content=(foreign, Text(content="4")))
+    question = Message(role="user", content="And 3 and 3?")
+    messages = (*ask().messages, first.message, talk, question)
+    client.generate(Request(model="openai/gpt-5.4-mini", messages=messages))
+    assert b"foreign thought" not in server.seen[-1].body
+
+
+def test_a_tool_choice_must_name_a_tool():
+    tool = Tool(name="weather")
+    for choice, tools, says in (
+        ("clock", (tool,), "names no tool"),
+        ("required", (), "needs tools"),
+    ):
+        with pytest.raises(UsageError, match=f"tool_choice '{choice}' {says}"):
+            ask(tools=tools, tool_choice=choice)
+    assert ask(tools=(tool,), tool_choice="weather").tool_choice == "weather"

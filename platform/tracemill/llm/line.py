@@ -23,7 +23,7 @@ from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send,
 from tracemill.llm.limits import Limiter, Limits, Reservation
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
 from tracemill.llm.sse import Decoder
-from tracemill.messages import Asked, Delta, Request, Usage, text_of
+from tracemill.messages import Asked, Delta, Part, Reasoning, Request, Usage, text_of
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
@@ -100,8 +100,10 @@ class Lines:
         if line.provider.adapter == "local":
             return (yield from _local(call, request, line))
         send = _streamed if request.stream else _answered
+        own = _without_foreign_thoughts(request, line.provider.name)
         tokens = _expected_tokens(request)
-        return (yield from self.repeated(call, line, tokens, lambda: send(call, request, line)))
+        reply = yield from self.repeated(call, line, tokens, lambda: send(call, own, line))
+        return reply._replace(parts=_signed(reply.parts, line.provider.name))
 
     def repeated(self, call: Call, line: Line, tokens: int, send: Callable[[], Flow[T]]) -> Flow[T]:
         """Attempts, with waits between them. `tokens` is what one may use."""
@@ -318,6 +320,30 @@ def _is_stream(headers: Mapping[str, str]) -> bool:
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+
+
+def _without_foreign_thoughts(request: Request, provider: str) -> Request:
+    """The request without what another provider's model thought: its signature would be refused."""
+    if all(isinstance(message.content, str) for message in request.messages):
+        return request
+    messages = [
+        message.model_copy(
+            update={"content": tuple(part for part in message.parts if _fits(part, provider))}
+        )
+        for message in request.messages
+    ]
+    return request.model_copy(update={"messages": tuple(messages)})
+
+
+def _fits(part: Part, provider: str) -> bool:
+    return not isinstance(part, Reasoning) or part.provider in {None, provider}
+
+
+def _signed(parts: tuple[Part, ...], provider: str) -> tuple[Part, ...]:
+    return tuple(
+        part.model_copy(update={"provider": provider}) if isinstance(part, Reasoning) else part
+        for part in parts
+    )
 
 
 def _expected_tokens(asked: Asked) -> int:
