@@ -6,94 +6,33 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.llm.cache.caller import (
+    HOUR_S,
+    KEY,
+    WITHIN_S,
+    answered,
+    ask,
+    lead_and_wait,
+    one_flight,
+    opened,
+    until,
+)
 from tests.log.made import values
-from tracemill.llm.cache import Cache, FileCache, RedisCache, storable
+from tracemill.llm.cache import Cache, storable
 from tracemill.messages import Response, ToolCall, Usage
-
-KEY = "0" * 64
-HOUR_S = 3600.0
-WITHIN_S = 60.0
-T = TypeVar("T")
 
 _spawn = multiprocessing.get_context("spawn")
 
 
-def answered(text: str = "yes", **more: Any) -> Response:
-    fields: dict[str, Any] = {
-        "call_id": "0198c0de-0000-7000-8000-000000000000",
-        "content": text,
-        "finish_reasons": ("stop",),
-        "response_model": "extract",
-        "usage": Usage(input_tokens=3, output_tokens=1, raw={"in": 3}),
-        "latency_ms": 1.5,
-        "cost_usd": Decimal("0.000000001"),
-    }
-    return Response(**{**fields, **more})
-
-
-def until(ready: Callable[[], T | None]) -> T:
-    """What `ready` returns once that is true; a failure after the deadline."""
-    deadline, pause = time.monotonic() + WITHIN_S, threading.Event()
-    while not (found := ready()):
-        assert time.monotonic() < deadline, "it took too long"
-        pause.wait(0.002)
-    return found
-
-
-def one_flight(cache: Cache, key: str, call: Callable[[], Response]) -> Response:
-    """As the client does it: the answer of the cache, or of whoever leads."""
-
-    def tried() -> Response | None:
-        if hit := cache.get(key):
-            return hit
-        if token := cache.lead(key, WITHIN_S):
-            try:
-                cache.put(key, call(), HOUR_S)
-            finally:
-                cache.release(key, token)
-        return None
-
-    return until(tried)
-
-
-def opened(where: str) -> Cache:
-    """A cache by its URL or folder, in this or another process."""
-    return RedisCache(where) if ":" in where else FileCache(Path(where))
-
-
-def ask(where: str, calls: Path, barrier: Any) -> None:
-    """One of many processes that all want the same answers."""
-    cache = opened(where)
-
-    def call() -> Response:
-        with calls.open("a") as file:
-            file.write("called\n")
-        return answered("one for all")
-
-    for key in ("a", "b", "c"):
-        barrier.wait(WITHIN_S)
-        assert one_flight(cache, key, call) == answered("one for all")
-    cache.close()
-
-
-def lead_and_wait(where: str, lease_s: float, led: Any) -> None:
-    """A process that will be killed while it holds the lease."""
-    led.put(opened(where).lead(KEY, lease_s))
-    threading.Event().wait(WITHIN_S)
-
-
 class CacheContract:
-    """A subclass gives a fixture `where` (URL or folder), `cache`, and says how time passes."""
+    """A subclass gives a fixture `where` (URL or file), `cache`, and says how time passes."""
 
     SHORT_S: float
 
@@ -283,6 +222,36 @@ class CacheContract:
         assert answers.count(answered()) == 6
         assert len(calls) == 3
 
+    @pytest.mark.filterwarnings(
+        "ignore:.*multi-threaded, use of fork:DeprecationWarning",  # Python 3.12 and later
+        "ignore:Using fork:RuntimeWarning",
+    )
+    def test_parent_and_child_of_a_fork_share_it(self, cache: Cache) -> None:
+        cache.put("before", answered("before"), HOUR_S)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            signal.alarm(30)  # a child that hangs has failed
+            try:
+                assert cache.get("before") == answered("before")
+                assert cache.lead(KEY, HOUR_S)
+                for n in range(50):
+                    cache.put(f"child {n}", answered(str(n)), HOUR_S)
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        for n in range(50):
+            cache.put(f"parent {n}", answered(str(n)), HOUR_S)
+        assert os.waitpid(child, 0)[1] == 0
+        assert cache.lead(KEY, HOUR_S) is None
+        for n in range(50):
+            assert cache.get(f"child {n}") == cache.get(f"parent {n}") == answered(str(n))
+
+
+class ProcessesContract:
+    """The same between processes; a subclass gives a fixture `where`."""
+
     def test_of_many_processes_one_makes_the_call(self, where: str, tmp_path: Path) -> None:
         calls, barrier = tmp_path / "calls", _spawn.Barrier(4)
         children = [_spawn.Process(target=ask, args=(where, calls, barrier)) for _ in range(4)]
@@ -317,29 +286,3 @@ class CacheContract:
         child.kill()
         child.join(WITHIN_S)
         assert opened(where).lead(KEY, HOUR_S) is None
-
-    @pytest.mark.filterwarnings(
-        "ignore:.*multi-threaded, use of fork:DeprecationWarning",  # Python 3.12 and later
-        "ignore:Using fork:RuntimeWarning",
-    )
-    def test_parent_and_child_of_a_fork_share_it(self, cache: Cache) -> None:
-        cache.put("before", answered("before"), HOUR_S)
-        child = os.fork()
-        if child == 0:
-            status = 1
-            signal.alarm(30)  # a child that hangs has failed
-            try:
-                assert cache.get("before") == answered("before")
-                assert cache.lead(KEY, HOUR_S)
-                for n in range(50):
-                    cache.put(f"child {n}", answered(str(n)), HOUR_S)
-                status = 0
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        for n in range(50):
-            cache.put(f"parent {n}", answered(str(n)), HOUR_S)
-        assert os.waitpid(child, 0)[1] == 0
-        assert cache.lead(KEY, HOUR_S) is None
-        for n in range(50):
-            assert cache.get(f"child {n}") == cache.get(f"parent {n}") == answered(str(n))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.llm.cache.contract import answered
+from tests.llm.cache.caller import answered
 from tracemill.errors import CallFailed
 from tracemill.llm.cache import key, storable
 from tracemill.llm.cache.answers import NOT_IN_KEY

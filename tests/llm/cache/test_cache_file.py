@@ -13,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.llm.cache.contract import HOUR_S, KEY, CacheContract, answered, one_flight, until
+from tests.llm.cache.caller import HOUR_S, KEY, answered, one_flight, until
+from tests.llm.cache.contract import CacheContract, ProcessesContract
 from tracemill.llm.cache import Cache, FileCache
 from tracemill.messages import Response
+
+DB = "responses.db"
 
 
 class Clock:
@@ -38,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 def held(folder: Path) -> int:
     """The bytes of answers that are kept, as another process sees them."""
-    connection = apsw.Connection(str(folder / "responses.db"))
+    connection = apsw.Connection(str(folder / DB))
     ((size, counted),) = connection.execute(
         "SELECT coalesce(sum(length(key) + length(value)), 0), (SELECT bytes FROM held) FROM entry"
     ).fetchall()
@@ -48,18 +51,18 @@ def held(folder: Path) -> int:
 
 
 def change(folder: Path, query: str, *values: object) -> None:
-    connection = apsw.Connection(str(folder / "responses.db"))
+    connection = apsw.Connection(str(folder / DB))
     connection.set_busy_timeout(5000)
     connection.execute(query, values).fetchall()  # type: ignore[arg-type]
     connection.close()
 
 
-class TestFileCache(CacheContract):
+class TestFileCache(CacheContract, ProcessesContract):
     SHORT_S = 10.0
 
     @pytest.fixture
     def where(self, folder: Path) -> str:
-        return str(folder)
+        return str(folder / DB)
 
     @pytest.fixture
     def cache(self, folder: Path, clock: Clock) -> Iterator[Cache]:
@@ -68,7 +71,7 @@ class TestFileCache(CacheContract):
 
         clock.now = time.time()
         self.clock = clock
-        cache = FileCache(folder, clock=clock)
+        cache = FileCache(folder / DB, clock=clock)
         self.folder = folder
         yield cache
         cache.close()
@@ -91,7 +94,7 @@ class TestFileCache(CacheContract):
 
 def test_what_was_used_longest_ago_makes_room(folder: Path) -> None:
     one = len(answered("x" * 1000).model_dump_json()) + 1
-    cache = FileCache(folder, max_bytes=3 * one)
+    cache = FileCache(folder / DB, max_bytes=3 * one)
     for key in "abc":
         cache.put(key, answered("x" * 1000), HOUR_S)
     assert cache.get("a")
@@ -102,7 +105,7 @@ def test_what_was_used_longest_ago_makes_room(folder: Path) -> None:
 
 def test_what_has_expired_goes_before_what_was_used_longest_ago(folder: Path, clock: Clock) -> None:
     one = len(answered("x" * 1000).model_dump_json()) + 1
-    cache = FileCache(folder, max_bytes=2 * one, clock=clock)
+    cache = FileCache(folder / DB, max_bytes=2 * one, clock=clock)
     cache.put("a", answered("x" * 1000), HOUR_S)
     cache.put("b", answered("x" * 1000), 10)
     clock.now += 10
@@ -111,17 +114,17 @@ def test_what_has_expired_goes_before_what_was_used_longest_ago(folder: Path, cl
 
 
 def test_an_answer_larger_than_the_cache_is_not_kept_and_displaces_nothing(folder: Path) -> None:
-    cache = FileCache(folder, max_bytes=2000)
+    cache = FileCache(folder / DB, max_bytes=2000)
     cache.put("a", answered(), HOUR_S)
     cache.put("b", answered("x" * 2000), HOUR_S)
     assert [key for key in "ab" if cache.get(key)] == ["a"]
 
 
 def test_a_smaller_bound_is_kept_to_from_the_next_answer_on(folder: Path) -> None:
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     for n in range(50):
         cache.put(str(n), answered(), HOUR_S)
-    FileCache(folder, max_bytes=1000).put("last", answered(), HOUR_S)
+    FileCache(folder / DB, max_bytes=1000).put("last", answered(), HOUR_S)
     assert held(folder) <= 1000
     assert cache.get("last")
 
@@ -144,7 +147,7 @@ def test_it_is_a_dict_that_forgets_what_was_used_longest_ago(
     folder: Path, steps: list[tuple[str, str, int]]
 ) -> None:
     bound = 3000
-    cache = FileCache(folder, max_bytes=bound)
+    cache = FileCache(folder / DB, max_bytes=bound)
     cache.get("open it")
     change(folder, "DELETE FROM entry")
     expected: dict[str, Response] = {}  # oldest use first
@@ -168,7 +171,7 @@ def test_it_is_a_dict_that_forgets_what_was_used_longest_ago(
 
 
 def test_a_clock_that_is_set_back_does_not_keep_a_lease_alive(folder: Path, clock: Clock) -> None:
-    cache = FileCache(folder, clock=clock)
+    cache = FileCache(folder / DB, clock=clock)
     assert cache.lead(KEY, 60)
     clock.now -= 0.5  # as clocks are corrected
     assert cache.lead(KEY, 60) is None
@@ -204,11 +207,11 @@ def _of_another_version(path: Path) -> None:
 def test_a_damaged_file_is_set_aside_and_begun_anew(
     folder: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     for n in range(100):
         cache.put(str(n), answered(str(n)), HOUR_S)
     cache.close()
-    damage(folder / "responses.db")
+    damage(folder / DB)
     with caplog.at_level(logging.WARNING, "tracemill.cache"):
         found = {n: cache.get(str(n)) for n in range(100)}
     assert all(answer in (None, answered(str(n))) for n, answer in found.items())
@@ -217,18 +220,18 @@ def test_a_damaged_file_is_set_aside_and_begun_anew(
     assert "set aside as responses.damaged.db, and begun anew" in record.getMessage()
     assert (folder / "responses.damaged.db").exists()
     cache.put("new", answered("new"), HOUR_S)
-    assert FileCache(folder).get("new") == answered("new")
+    assert FileCache(folder / DB).get("new") == answered("new")
     assert cache.lead(KEY, HOUR_S)
 
 
 def test_who_comes_second_does_not_set_the_new_file_aside(folder: Path) -> None:
-    first, second = FileCache(folder), FileCache(folder)
+    first, second = FileCache(folder / DB), FileCache(folder / DB)
     for n in range(100):
         first.put(str(n), answered(str(n)), HOUR_S)
     first.close()
     assert second.get("7")
     second.close()
-    _garbage(folder / "responses.db")
+    _garbage(folder / DB)
     assert first.get("7") is None
     first.put("new", answered("new"), HOUR_S)
     damaged = (folder / "responses.damaged.db").read_bytes()
@@ -238,7 +241,7 @@ def test_who_comes_second_does_not_set_the_new_file_aside(folder: Path) -> None:
 
 
 def test_an_answer_whose_letters_have_changed_on_the_disk_is_not_given(folder: Path) -> None:
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     cache.put(KEY, answered("the cat"), HOUR_S)
     change(folder, "UPDATE entry SET value = CAST(replace(value, 'cat', 'bat') AS BLOB)")
     assert cache.get(KEY) is None
@@ -246,7 +249,7 @@ def test_an_answer_whose_letters_have_changed_on_the_disk_is_not_given(folder: P
 
 
 def test_a_file_that_is_deleted_while_it_is_open_is_begun_anew(folder: Path) -> None:
-    cache, other = FileCache(folder), FileCache(folder)
+    cache, other = FileCache(folder / DB), FileCache(folder / DB)
     cache.put(KEY, answered(), HOUR_S)
     assert other.get(KEY)
     for path in folder.iterdir():
@@ -255,14 +258,14 @@ def test_a_file_that_is_deleted_while_it_is_open_is_begun_anew(folder: Path) -> 
     cache.put(KEY, answered("again"), HOUR_S)
     assert other.get(KEY) == answered("again")
     other.close()
-    assert FileCache(folder).get(KEY) == answered("again")
+    assert FileCache(folder / DB).get(KEY) == answered("again")
 
 
 def test_a_folder_that_cannot_be_is_a_miss_and_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    cache = FileCache(tmp_path / "file" / "cache")
+    cache = FileCache(tmp_path / "file" / DB)
     with caplog.at_level(logging.WARNING, "tracemill.cache"):
         assert cache.get(KEY) is None
         cache.put(KEY, answered(), HOUR_S)
@@ -270,16 +273,16 @@ def test_a_folder_that_cannot_be_is_a_miss_and_says_why(
         assert token
         cache.release(KEY, token)
     assert len(caplog.records) == 4
-    assert "is not used: [Errno 20] Not a directory" in caplog.text
+    assert "is not used: [Errno 17] File exists" in caplog.text
 
 
 def test_a_file_that_somebody_holds_is_read_and_otherwise_passed_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tracemill.llm.cache.file._WAIT_MS", 1)
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     cache.put(KEY, answered(), HOUR_S)
-    other = apsw.Connection(str(folder / "responses.db"))
+    other = apsw.Connection(str(folder / DB))
     other.execute("BEGIN IMMEDIATE").fetchall()
     assert cache.get(KEY) == answered()
     cache.put("other", answered(), HOUR_S)
@@ -294,7 +297,7 @@ def test_a_file_that_somebody_holds_is_read_and_otherwise_passed_over(
 def test_a_full_disk_is_a_miss_and_what_is_there_is_still_given(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     cache.put(KEY, answered(), HOUR_S)
     connection = cache._opened()
     pages = connection.pragma("page_count")
@@ -309,14 +312,14 @@ def test_many_open_a_new_folder_at_once(folder: Path) -> None:
     together = threading.Barrier(16)
 
     def open_and_put(n: int) -> None:
-        cache = FileCache(folder)
+        cache = FileCache(folder / DB)
         together.wait()
         cache.put(str(n), answered(str(n)), HOUR_S)
         cache.close()
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(open_and_put, range(16)))
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     assert [cache.get(str(n)) for n in range(16)] == [answered(str(n)) for n in range(16)]
 
 
@@ -325,7 +328,7 @@ def test_many_open_a_new_folder_at_once(folder: Path) -> None:
     "ignore:Using fork:RuntimeWarning",
 )
 def test_forks_while_threads_use_it_neither_hang_nor_damage_it(folder: Path) -> None:
-    cache = FileCache(folder)
+    cache = FileCache(folder / DB)
     stop = threading.Event()
 
     def use_it(thread: int) -> int:
@@ -345,7 +348,7 @@ def test_forks_while_threads_use_it_neither_hang_nor_damage_it(folder: Path) -> 
         finally:
             stop.set()
     assert all(future.result() for future in running)
-    connection = apsw.Connection(str(folder / "responses.db"))
+    connection = apsw.Connection(str(folder / DB))
     assert connection.pragma("integrity_check") == "ok"
 
 

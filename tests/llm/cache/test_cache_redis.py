@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.llm.cache.contract import HOUR_S, KEY, CacheContract, answered, until
+from tests.llm.cache.caller import HOUR_S, KEY, answered, until
+from tests.llm.cache.contract import CacheContract, ProcessesContract
 from tracemill.errors import UsageError
 from tracemill.llm.cache import Cache, RedisCache
 
@@ -50,13 +51,8 @@ def plain(socket: Path) -> Iterator[redis.Redis]:
         yield client
 
 
-@needs_server
-class TestRedisCache(CacheContract):
+class OnRedis(CacheContract):
     SHORT_S = 0.05
-
-    @pytest.fixture
-    def where(self, plain: redis.Redis, socket: Path) -> str:
-        return f"unix://{socket}"
 
     @pytest.fixture
     def cache(self, where: str) -> Iterator[Cache]:
@@ -74,15 +70,19 @@ class TestRedisCache(CacheContract):
 
 
 @needs_server
-class TestRedisCacheOfStrings(TestRedisCache):
+class TestRedisCache(OnRedis, ProcessesContract):
+    @pytest.fixture
+    def where(self, plain: redis.Redis, socket: Path) -> str:
+        return f"unix://{socket}"
+
+
+@needs_server
+class TestRedisCacheOfStrings(OnRedis):
     """The same with `decode_responses`, as some put it into the URL: strings come for bytes."""
 
     @pytest.fixture
     def where(self, plain: redis.Redis, socket: Path) -> str:
         return f"unix://{socket}?decode_responses=true"
-
-    def plant(self, cache: Cache, key: str, value: bytes) -> None:
-        super().plant(cache, key, value.decode("latin-1").encode())
 
 
 @needs_server

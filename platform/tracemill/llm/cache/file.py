@@ -54,20 +54,20 @@ _T = TypeVar("_T")
 
 
 class FileCache:
-    """The cache `responses.db` in `folder`, opened when it is first used. Threads may share it.
+    """The cache in the file `path`, opened when it is first used. Threads may share it.
 
     It holds at most `max_bytes` of answers; what was used longest ago makes room first.
     """
 
     def __init__(
         self,
-        folder: Path,
+        path: Path,
         *,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`clock` gives seconds that all processes share."""
-        self._path = folder / "responses.db"
+        self._path = path
         self._max_bytes, self._clock = max_bytes, clock
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
@@ -186,7 +186,7 @@ class FileCache:
 
     def _set_aside(self, error: apsw.Error) -> None:
         """Begin anew, unless another process already has."""
-        damaged, inode = self._path.with_name("responses.damaged.db"), self._inode
+        damaged, inode = self._path.with_suffix(f".damaged{self._path.suffix}"), self._inode
         self._close()
         try:
             with self._alone():

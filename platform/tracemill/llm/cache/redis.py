@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracemill.errors import UsageError
 from tracemill.llm.cache.answers import read_back, written
@@ -36,13 +36,15 @@ class RedisCache:
 
         Raises `UsageError` when the package is missing or the URL is none.
         """
-        self._redis = _connected(url)
+        self._redis: Any = _connected(url)  # its own types are partly unknown
         self._away_until = 0.0
 
     def get(self, key: str) -> Response | None:
         """As of `Cache`."""
-        value = self._do(lambda: self._redis.get(_entry(key)), None)
-        if value is None:
+        # As bytes, also where the URL says `decode_responses`: a foreign value may be no text.
+        ask = ("GET", _entry(key))
+        value: object = self._do(lambda: self._redis.execute_command(*ask, NEVER_DECODE=[]), None)
+        if not isinstance(value, bytes):
             return None
         response = read_back(value)
         if response is None:
