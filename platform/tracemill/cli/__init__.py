@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tracemill.cli import checkout, log, questions, warehouse
+from tracemill.cli import calls, checkout, log, questions, warehouse
 from tracemill.errors import TracemillError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ First steps:
   tracemill demo                                 harvest real text, build everything, ask
   tracemill status                               what the warehouse holds
   tracemill ask "What does a yield expression do?"
+  tracemill calls                                the latest model calls; `call ID` tells all
   tracemill log sql "from costs_by_day"          any question, in DuckDB's SQL
   tracemill ui                                   assets and runs, in the browser
 
@@ -35,6 +36,8 @@ another.""",
 )
 for command in (checkout.demo, checkout.build, checkout.ui, questions.ask):
     app.command(rich_help_panel="Work")(command)
+for command in (calls.calls, calls.call, calls.tail, calls.failures):
+    app.command(rich_help_panel="Calls")(command)
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)
 app.add_typer(log.app, name="log", rich_help_panel="Warehouse")

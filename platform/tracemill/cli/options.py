@@ -1,5 +1,7 @@
 """Options that several commands share, and what they resolve to."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Kinds = Annotated[
     list[str] | None,
     typer.Option("--kind", help="Only events of this kind, as llm.call.failed; may be repeated."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="Only what began since: 30m, 2h, 7d ago, or a time, as 2026-03-01T09:00."),
 ]
 Until = Annotated[
     str | None,
@@ -68,3 +74,25 @@ def position_of(log: "EventLog", until: str | None) -> int | None:
         known = f"there are {', '.join(sorted(pins))}" if pins else "there are none yet"
         raise UsageError(f"no pin is called {until}: {known}; `tracemill log pin NAME` makes one")
     return pins[until]
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def moment_of(since: str | None) -> datetime | None:
+    """The moment, in UTC and without a zone as the log's columns are, that an age or a time says.
+
+    A time without a zone is UTC, as all that is printed. Raises `UsageError`.
+    """
+    if since is None:
+        return None
+    try:
+        if age := re.fullmatch(r"(\d+)([smhdw])", since.strip()):
+            moment = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        else:
+            moment = datetime.fromisoformat(since.strip())
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--since is an age, as 30m, 2h or 7d, or a time, as 2026-03-01T09:00, not {since!r}"
+        ) from None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -4,13 +4,15 @@ In JSON, times and decimals are text: a reader that takes numbers as floats must
 """
 
 import csv
+import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 40
 """A table for people stops here."""
+_PIPE_WIDTH = 160
+_LAST_WIDTH = 16  # of the last column, at least
+# Control characters but for tab and newline, halves of characters, and what turns the direction.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 
 
 def print_json(value: object) -> None:
@@ -62,6 +70,46 @@ def print_frame(frame: "pl.DataFrame", *, as_json: bool, as_csv: bool) -> None:
             print(note, file=sys.stderr)
 
 
+def print_lines(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Container[str] = (),
+    least: Sequence[int] = (),
+) -> None:
+    """One line for each row, however long its texts are: what does not fit is cut.
+
+    The last column takes what is left of the terminal, or of `_PIPE_WIDTH`; without `columns` there
+    is no header. `least` are widths of columns, so that lines printed one by one stand in line.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    total = console.width if console.is_terminal else _PIPE_WIDTH
+    cells = [[plain(cell) for cell in row] for row in rows]
+    shown = [list(columns), *cells] if columns else cells
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    widths = [max(pair) for pair in zip(widths, least, strict=True)] if least else widths
+    while (rest := total - sum(widths[:-1]) - 2 * (len(widths) - 1)) < _LAST_WIDTH:
+        widest = max(range(len(widths) - 1), key=widths.__getitem__)
+        if widths[widest] <= _LAST_WIDTH:
+            break
+        widths[widest] -= 1
+    widths[-1] = max(rest, _LAST_WIDTH)
+    for number, row in enumerate(shown):
+        parts = [
+            _fitted(cell, width, to_the_right=bool(columns) and columns[i] in right)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        header = bool(columns) and number == 0
+        console.print(Text("  ".join(parts).rstrip(), style="bold" if header else ""))
+
+
+def _fitted(cell: str, width: int, *, to_the_right: bool) -> str:
+    if cell_len(cell) > width:
+        return set_cell_size(cell, width - 1).rstrip() + "…"
+    blanks = " " * (width - cell_len(cell))
+    return blanks + cell if to_the_right else cell + blanks
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[bool] | None = None
 ) -> None:
@@ -100,13 +148,18 @@ def plain(value: object) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, str):
-        return " ".join(value.split())
+        return harmless(" ".join(value.split()))
     if isinstance(value, dict):
         items = cast("dict[str, object]", value).items()
         return ", ".join(f"{name} {plain(item)}" for name, item in items)
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in cast("Sequence[object]", value))
     return str(value)
+
+
+def harmless(text: str) -> str:
+    """The text with whatever could steer a terminal written out, as `\\x1b`; lines stay lines."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -38,7 +38,7 @@ def pairs_of(words: "pa.Array[Any]") -> Pairs:
     split = pc.split_pattern(words.fill_null(""), " ")
     lengths = pc.list_value_length(split).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = split.flatten().dictionary_encode()
-    vocabulary = [zlib.crc32(word.encode()) for word in flat.dictionary.to_pylist()]
+    vocabulary = [zlib.crc32(str(word).encode()) for word in flat.dictionary.to_pylist()]
     hashes = np.array(vocabulary, np.uint64)[flat.indices.to_numpy(zero_copy_only=False)]
     before = np.empty_like(hashes)
     before[1:] = hashes[:-1]

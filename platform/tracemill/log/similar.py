@@ -134,6 +134,12 @@ class Failures:
             question = self._of_call(asked.lower()) if is_call else self._of_text(asked)
             return self._answer(question, n)
 
+    def after_fork_in_child(self) -> None:
+        """Whoever held the lock is not here, and may have been half-way through."""
+        if self._lock.locked():
+            self._begin_anew()
+        self._lock = threading.Lock()
+
     # What there is
 
     def _begin_anew(self) -> None:
@@ -202,7 +208,7 @@ class Failures:
 
     def _forget(self) -> None:
         while sum(len(block.errors) for block in self._blocks[1:]) >= MOST_FAILURES:
-            self._followed.forget(self._blocks.pop(0).shown["call_id"].to_pylist())
+            self._followed.forget(map(str, self._blocks.pop(0).shown["call_id"].to_pylist()))
 
     # What is asked
 
@@ -280,7 +286,7 @@ class Failures:
         rows = [self._blocks[-block].shown.slice(-row, 1) for _, _, block, row in found]
         shown = pa.concat_tables([_NOTHING, *rows])
         similar = [self._likeness_of(f, question) or -f[1] for f in found]
-        followed = [self._followed.next_of(call) for call in shown["call_id"].to_pylist()]
+        followed = [self._followed.next_of(str(call)) for call in shown["call_id"].to_pylist()]
         return pa.table(
             {
                 "similarity": pa.array(similar, pa.float64()),
@@ -311,9 +317,7 @@ _all: WeakSet[Failures] = WeakSet()
 
 def _after_fork_in_child() -> None:
     for failures in _all:
-        if failures._lock.locked():  # a thread that is not here was half-way through
-            failures._begin_anew()
-        failures._lock = threading.Lock()
+        failures.after_fork_in_child()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
