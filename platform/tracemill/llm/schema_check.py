@@ -115,14 +115,15 @@ def _prepared(canonical: str) -> "tuple[Validator | None, str | None]":
         registry = Registry[Any]().with_resource(_ROOT, resource).crawl()
         resolver = registry.resolver(resource.id() or _ROOT)
         for ref in _references(schema):
-            resolver.lookup(ref)
+            try:
+                resolver.lookup(ref)
+            except Unresolvable:
+                return None, _outside(ref)
     except jsonschema.SchemaError as error:
         return None, (
             f"response_schema is not a JSON Schema: {error.json_path}: "
             f"{str(error.message)[:_MOST_CHARACTERS]}"
         )
-    except Unresolvable as error:
-        return None, _outside(error.ref)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         return None, f"response_schema is not a JSON Schema: {error}"
     return draft(schema, registry=registry), None
