@@ -291,7 +291,9 @@ def test_a_probe_that_never_comes_back_is_replaced(breaker: Breaker, clock: Cloc
 
 
 def test_a_ticket_counts_once(breaker: Breaker) -> None:
-    ticket = breaker.enter()
+    ticket, given_up = breaker.enter(), breaker.enter()
+    breaker.left(given_up)
+    assert breaker.failed(given_up, error()) is None
     assert [breaker.failed(ticket, error()) for _ in range(20)] == [None] * 20
     assert fail(breaker, 3) == []
     assert len(fail(breaker)) == 1

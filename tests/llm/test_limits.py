@@ -159,6 +159,23 @@ def test_nobody_overtakes_those_who_wait(clock: Clock) -> None:
     assert waits(thousand, 1, 1) == [50]  # it would fit now, but came later
 
 
+def test_nobody_overtakes_when_room_is_given_back(clock: Clock) -> None:
+    thousand = limiter(clock, tokens_per_minute=1000)
+    first, second = thousand.reserve(500), thousand.reserve(600)
+    assert (first.wait_s, second.wait_s) == (0, 60)
+    thousand.settle(first, 100, None)
+    assert waits(thousand, 1, 1) == [60]
+
+
+def test_calls_that_start_almost_together_grow_old_with_the_last(clock: Clock) -> None:
+    two = limiter(clock, requests_per_minute=2)
+    assert waits(two, 1) == [0]
+    clock.now += 0.2
+    assert waits(two, 1) == [0]
+    clock.now += 59.8
+    assert waits(two, 2) == pytest.approx([0.2, 0.2])
+
+
 @given(
     st.integers(1, 20),
     st.integers(100, 2000),
@@ -374,3 +391,10 @@ def test_what_the_provider_says_and_what_is_allowed_hold_together(clock: Clock) 
     two.observe({"x-trial-endpoint-call-remaining": "0"})
     clock.now += 30
     assert waits(two, 3) == [30, 30, 90]
+
+
+def test_the_reset_is_waited_for_also_where_the_minute_is_full(clock: Clock) -> None:
+    two = limiter(clock, requests_per_minute=2, max_wait_s=100)
+    waits(two, 2)
+    two.observe({"retry-after": "90"})
+    assert waits(two, 1) == [90]

@@ -6,6 +6,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -367,3 +368,25 @@ def _forked(cache: FileCache) -> int:
 
 def _ended_well(child: int) -> bool:
     return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:Using fork:RuntimeWarning")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see open files")
+def test_a_child_inherits_no_open_file(folder: Path) -> None:
+    # SQLite in the child would take the locks of its parent for its own.
+    cache = FileCache(folder / DB)
+    cache.put(KEY, answered(), HOUR_S)
+    assert any(DB in name for name in _open_files())
+    child = os.fork()
+    if child == 0:
+        os._exit(any(DB in name for name in _open_files()))
+    assert _ended_well(child)
+    assert cache.get(KEY) == answered()
+
+
+def _open_files() -> list[str]:
+    names: list[str] = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            names.append(os.readlink(descriptor))
+    return names
