@@ -326,6 +326,8 @@ class Response(Value):
     """The model that answered, as the provider names it."""
     response_id: str | None = None
     """The provider's id of the answer."""
+    request_id: str | None = None
+    """The provider's id of the exchange: what its support asks for."""
     service_tier: str | None = None
     """What the provider served it as."""
     usage: Usage

@@ -165,6 +165,7 @@ class Call:
             refusal=reply.refusal,
             response_model=event.response_model,
             response_id=reply.response_id,
+            request_id=reply.request_id,
             service_tier=event.service_tier,
             usage=usage,
             latency_ms=event.latency_ms,
@@ -278,7 +279,9 @@ def _written(part: Part) -> str:
 
 def _label(text: str) -> str:
     """What does not fit into a label of the log is cut, so that the call can be recorded."""
-    return "".join(letter for letter in text if letter.isprintable())[:200]
+    if not text.isprintable():
+        text = "".join(letter for letter in text if letter.isprintable())
+    return text[:200]
 
 
 def _optional(text: str | None) -> str | None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 import httpx
 from pydantic_core import to_json
@@ -139,14 +139,24 @@ def _request(exchange: Exchange, key: str | None) -> httpx.Request:
     if wire.body is not None and content is None:
         headers["content-type"] = "application/json"
         content = to_json(wire.body)
-    timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
     return httpx.Request(
         wire.method,
-        provider.base_url + wire.path,
+        _url(provider.base_url + wire.path),
         headers=headers,
         content=content,
-        extensions={"timeout": timeout.as_dict()},
+        extensions={"timeout": _timeouts(timeout_s)},
     )
+
+
+@lru_cache(256)
+def _url(text: str) -> httpx.URL:
+    """Read once: that takes longer than the rest of a request."""
+    return httpx.URL(text)
+
+
+@lru_cache(256)
+def _timeouts(timeout_s: float) -> dict[str, float | None]:
+    return httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)).as_dict()
 
 
 def _chunks(answer: httpx.Response, exchange: Exchange) -> Iterator[bytes]:
