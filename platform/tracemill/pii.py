@@ -55,11 +55,13 @@ class Rule(NamedTuple):
 def find(text: str) -> tuple[Found, ...]:
     """Everything found in a text, in order; places that overlap are one."""
     lower = text.lower()
-    digits = _MANY_DIGITS.search(text) is not None
+    digits = any(map(text.__contains__, "0123456789")) and _MANY_DIGITS.search(text) is not None
+    marks = {mark for mark in _MARKS if mark in lower}
     found = [
         place
-        for order, rule in enumerate(RULES)
-        if (any(needle in lower for needle in rule.needles) if rule.needles else digits)
+        for order, (rule, needed) in enumerate(_GATED)
+        if needed <= marks
+        and (any(needle in lower for needle in rule.needles) if rule.needles else digits)
         for place in _places(rule, order, text)
     ]
     return _disjoint(found)
@@ -354,3 +356,10 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 """Every rule; where places overlap, the rule that stands first gives the kind."""
+
+_MARKS = "-_.@:"
+# One character is found far sooner than a word: where it is missing, its rules need no look.
+_GATED = tuple(
+    (rule, frozenset(m for m in _MARKS if rule.needles and all(m in n for n in rule.needles)))
+    for rule in RULES
+)

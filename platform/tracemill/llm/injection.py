@@ -5,6 +5,7 @@ documentation alone; `tests/llm/test_injection.py` measures both sides.
 """
 
 import re
+import string
 import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,8 +15,8 @@ class Sign(NamedTuple):
     """One way to recognise an attempt."""
 
     name: str
-    needles: tuple[str, ...]
-    """The pattern is tried only where one of these is in the text, in lower case; none: always."""
+    words: frozenset[str]
+    """Where none of these is among the text's words, the pattern cannot match and is not tried."""
     pattern: re.Pattern[str]
     """Matched against the text in lower case, in compatibility form, without invisible characters
     and with single spaces."""
@@ -25,8 +26,9 @@ def signs(text: str) -> Mapping[str, int]:
     """How often each sign is in a text; empty where there is none."""
     found: dict[str, int] = {}
     plain = _plain(text)
-    for name, needles, pattern in SIGNS:
-        if any(needle in plain for needle in needles) and (n := len(pattern.findall(plain))):
+    words = _words(plain)
+    for name, some, pattern in SIGNS:
+        if not some.isdisjoint(words) and (n := len(pattern.findall(plain))):
             found[name] = n
     if not text.isascii() and (n := _hidden(text)):
         found["hidden_text"] = n
@@ -39,6 +41,11 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
+def _words(plain: str) -> set[str]:
+    return set(plain.translate(_SPACED).split() if plain.isascii() else re.findall(r"\w+", plain))
+
+
+_SPACED = str.maketrans({mark: " " for mark in string.punctuation if mark != "_"})
 # Zero-width characters, soft hyphens, direction marks, tags, the selectors nobody types.
 _INVISIBLE = re.compile(
     "[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
@@ -57,8 +64,8 @@ def _hidden(text: str) -> int:
     return len(_HIDDEN.findall(_FLAG.sub("", text)))
 
 
-def _sign(name: str, needles: str, pattern: str) -> Sign:
-    return Sign(name, tuple(needles.split("|")), re.compile(pattern))
+def _sign(name: str, words: str, pattern: str) -> Sign:
+    return Sign(name, frozenset(words.split()), re.compile(pattern))
 
 
 _ORDERS = r"(?:instructions?|prompts?|directions|guidelines|directives|orders|programming)"
@@ -67,7 +74,8 @@ _EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|initial|origina
 SIGNS: tuple[Sign, ...] = (
     _sign(
         "ignore_instructions",
-        "ignore|disregard|forget|override|bypass|overlook|discard|previous|no longer|ignorier|vergiss|ignora|ignorez|oublie",
+        "ignore disregard forget override bypass overlook discard previous prior earlier "
+        "told instructed ignoriere vergiss ignora olvida ignores ignorez oublie oublies oubliez",
         r"\b(?:ignore|disregard|forget|override|bypass|overlook|discard)\b"
         rf"(?: \w+){{0,4}}? {_EARLIER}(?: \w+){{0,3}}? {_ORDERS}\b"
         rf"|\b(?:ignore|disregard|forget|discard|bypass)(?: \w+){{0,3}}? {_ORDERS} "
@@ -84,7 +92,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "new_instructions",
-        "instructions|prompt|task|system message",
+        "instruction instructions prompt task message",
         r"\b(?:your|the|my|here are) (?:new|real|actual|true|updated) (?:system )?"
         r"(?:instructions?|prompt|task) (?:is|are)\b"
         r"|\b(?:new|updated|revised) (?:system )?(?:instructions?|prompt) ?:"
@@ -93,7 +101,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "system_prompt",
-        "prompt|instructions|rules|message|text above|words above|everything above|your context",
+        "prompt instructions rules message text word words everything window",
         r"\b(?:reveal|show|print|repeat|output|display|leak|recite|disclose|dump|tell me|give me|"
         r"what (?:is|are|was|were))\b(?: \w+){0,4}? (?:your|the|its|this) (?:\w+ ){0,2}?"
         r"(?:system (?:prompt|message|instructions)|(?:initial|hidden|secret|original|developer) "
@@ -104,8 +112,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "role_change",
-        "you are|you're|from now on|act as|pretend|developer mode|do anything now|jailbreak|dan mode|god mode|"
-        "no longer|without",
+        "now longer act pretend mode anything without",
         r"\byou are now (?:an? |the )?(?:\w+ ){0,3}(?:ai|assistant|model|bot|dan|mode|persona|"
         r"character|administrator|admin|hacker|terminal|unrestricted|free)\b"
         r"|\byou(?: are|'re) no longer (?:an? |bound|restricted|limited|required|subject)"
@@ -121,8 +128,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "role_marker",
-        "<|im_|<|system|<|user|<|assistant|<|start|<|end|<|eot|[inst]|<<sys>>|<system>|</system>|"
-        "<start_of_turn>|### system|### instruction|[system|> system:|> assistant:",
+        "im_start im_end system user assistant start_header_id end_header_id eot_id endoftext "
+        "end_of_turn start end inst sys start_of_turn instruction instructions",
         r"<\|(?:im_start|im_end|system|user|assistant|start_header_id|end_header_id|eot_id|"
         r"endoftext|end_of_turn|start|end)\|>|\[/?inst\]|<</?sys>>|</?system>|<start_of_turn>"
         r"|### (?:system|instructions?) ?:|\[system\](?: ?\(?#|:)|\[system (?:message|prompt)\]"
@@ -130,7 +137,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "addresses_model",
-        "an ai|a language model|an llm|language models|ai:|ai assistant|attention|chatbot",
+        "ai llm llms model models chatbot chatbots",
         r"\bif you are (?:an? )?(?:ai|llm|large language model|language model|chatbot)\b"
         r"|\b(?:attention|notice|note|message|instructions?)(?: (?:to|for))?(?: (?:all|any|the))? "
         r"(?:ai|llms?|(?:large )?language models?|chatbots?|ai (?:assistants?|agents?|models?))"
@@ -138,7 +145,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "concealment",
-        "user|anyone|human|mention",
+        "tell telling inform informing alert alerting notify notifying mention reveal disclose "
+        "acknowledge",
         r"\b(?:do not|don't|never|without)\b(?: \w+)? "
         r"(?:tell|telling|inform|informing|alert|alerting|notify|notifying|mention to) "
         r"(?:the |your )?(?:user|human|anyone|reader)\b"
@@ -147,7 +155,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "exfiltration",
-        "http|e-mail|email|send|forward",
+        "send post forward upload exfiltrate email mail transmit leak http https",
         r"\b(?:send|post|forward|upload|exfiltrate|e-?mail|transmit|leak)\b(?: [\w'\u2019]+){0,4}? "
         r"(?:conversation|chat history|system prompt|secrets?|api keys?|credentials|passwords?|"
         r"private keys?|session tokens?|environment variables|[\w~./-]{0,60}(?:id_rsa|/etc/passwd|\.env)|"
@@ -157,7 +165,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "encoded_orders",
-        "base64|rot13|decode|hex",
+        "decode decrypt unscramble deobfuscate obfuscate base64 rot13 hex hexadecimal",
         r"\b(?:decode|decrypt|unscramble|de-?obfuscate)\b[^.!?]{0,60}? and (?:then )?"
         r"(?:follow|execute|obey|do|run|act|carry out|comply)\b"
         r"|\b(?:base64|rot13|hex(?:adecimal)?)\b[^.!?]{0,40}? (?:(?:instructions?|orders|commands?) ?:|"
