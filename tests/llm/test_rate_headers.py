@@ -102,9 +102,17 @@ def test_moments(text: str, seconds: float | None) -> None:
             },
             [
                 Told("requests", 49, 0),
-                Told("input-tokens", 0, 34),
+                Told("input-tokens", 0, 31),
                 Told("retry-after", 0, 31),
             ],
+        ),
+        (  # All tokens are back in six minutes, enough of them in a second.
+            {
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "6m0s",
+                "retry-after": "1",
+            },
+            [Told("tokens", 0, 1), Told("retry-after", 0, 1)],
         ),
         (  # Azure: seconds, and no more of them than the window has
             {

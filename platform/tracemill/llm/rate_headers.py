@@ -85,6 +85,8 @@ def read(headers: Mapping[str, str], now: datetime) -> tuple[Told, ...]:
     told = [found for names in _NAMES if (found := _told(names, headers, now)) is not None]
     wait = retry_after(headers, now)
     if wait is not None:
+        # A reset tells when all of a limit is there again; this, when enough of it is.
+        told = [each._replace(reset_s=min(each.reset_s, wait)) for each in told]
         told.append(Told("retry-after", 0, min(wait, LONGEST_S)))
     return tuple(told)
 
