@@ -161,8 +161,8 @@ class BatchServer:
 
     def _upload(self, headers: Mapping[str, str], body: bytes) -> Json:
         head = f"Content-Type: {headers['content-type']}\r\n\r\n".encode()
-        parts = message_from_bytes(head + body, policy=HTTP).get_payload()
-        form = {part["content-disposition"].params["name"]: part for part in parts}  # type: ignore[union-attr]
+        parts: Any = message_from_bytes(head + body, policy=HTTP).get_payload()
+        form = {part["content-disposition"].params["name"]: part for part in parts}
         assert form["purpose"].get_payload() == "batch"
         file_id = f"file-{len(self.files):04}"
         self.files[file_id] = form["file"].get_payload(decode=True)

@@ -20,7 +20,8 @@ from tracemill.events import BatchProgressed, Happened, new_id
 from tracemill.llm import batch_results, batches
 from tracemill.llm.batches import Collected
 from tracemill.llm.client import Client
-from tracemill.llm.providers import Wire
+from tracemill.llm.guard import Guard
+from tracemill.llm.providers import Reply, Wire
 
 MODELS = {
     "openai": "openai/gpt-5.4-mini",
@@ -459,6 +460,55 @@ def test_a_missing_key_is_a_sentence_and_fails_the_calls(
     with pytest.raises(CallFailed, match="needs a key"):
         batches.submit(client, requests(prefix))
     assert set(ended(client.log).values()) == {("failed", "missing_key")}
+
+
+def test_the_guard_keeps_what_is_private_out_of_the_log(
+    client: Client, server: BatchServer, prefix: str
+) -> None:
+    asked = [Request.of("write to jane.roe@example.com", model=MODELS[prefix])]
+    batch_id = batches.submit(client, asked)
+    server.finish()
+    batches.collect(client, batch_id)
+    text = "".join(event.model_dump_json() for event in events(client.log))
+    assert "jane.roe" not in text
+    sides = [event.side for event in log_of(client.log, "llm.guard.decided")]
+    assert sides == ["input", "output"]
+    # What was sent, and what came back, is whole.
+    ((_, answer),) = batches.answers(client, batch_id)
+    assert isinstance(answer, Reply)
+    assert answer.text == "re: write to jane.roe@example.com"
+
+
+def test_what_the_guard_blocks_makes_no_batch(tmp_path: Path, server: BatchServer) -> None:
+    with opened(tmp_path) as client:
+        client.guard = Guard(max_input_characters=20)
+        asked = [*requests("openai", 1), Request.of("x" * 21, model=MODELS["openai"])]
+        with pytest.raises(CallFailed, match=r"request 2: .*max_input_characters") as blocked:
+            batches.submit(client, asked)
+        assert blocked.value.error_type == "guard"
+        assert (client.log.position(), server.seen) == (0, [])
+        client.guard = None
+        batch_id = batches.submit(client, asked)
+        server.finish()
+        assert batches.collect(client, batch_id) == Collected(2, 0)
+        assert log_of(client.log, "llm.guard.decided") == []
+
+
+def test_answers_can_be_had_again_and_whole(
+    client: Client, server: BatchServer, prefix: str
+) -> None:
+    batch_id = batches.submit(client, requests(prefix))
+    with pytest.raises(UsageError, match="is running"):
+        list(batches.answers(client, batch_id))
+    server.finish(["ok", "error", "missing"], extra=["stranger"])
+    batches.collect(client, batch_id)
+    found = dict(batches.answers(client, batch_id))
+    calls = list(batches.state(client.log, batch_id).calls.values())
+    assert sorted(found) == sorted(calls[:2])
+    assert isinstance(found[calls[1]], CallFailed)
+    first = found[calls[0]]
+    assert isinstance(first, Reply)
+    assert first.text == "re: question 0"
 
 
 def test_no_key_gets_into_the_log(client: Client, server: BatchServer, prefix: str) -> None:

@@ -13,14 +13,15 @@ from pydantic_core import from_json, to_json
 
 from tracemill import prices
 from tracemill.errors import CallFailed, VersionConflict
-from tracemill.events import LlmCallFailed, LlmCallFinished
+from tracemill.events import GuardDecided, LlmCallFailed, LlmCallFinished
 from tracemill.files import write_text_atomically
 from tracemill.llm import providers
 from tracemill.llm.batch_state import BatchState
+from tracemill.llm.guard import Decision, Output, check_output, redact_error
 from tracemill.llm.providers import Reply
 from tracemill.llm.providers.batch import Outcome, Progress, batch_adapter
 from tracemill.llm.providers.fields import malformed
-from tracemill.messages import Json, Usage, content_of
+from tracemill.messages import Json, Request, Usage, content_of
 
 if TYPE_CHECKING:
     from tracemill.llm.client import Client
@@ -36,9 +37,15 @@ GIVEN_UP = {
 """Our words for the state of a batch that ended without the provider: type and sentence."""
 
 T = TypeVar("T")
-End = LlmCallFinished | LlmCallFailed
 About = dict[str, dict[str, Any]]
 """Call to what its events have in common."""
+
+
+class End(NamedTuple):
+    """The end of a call, and what the guard said of its answer."""
+
+    event: LlmCallFinished | LlmCallFailed
+    decided: tuple[GuardDecided, ...] = ()
 
 
 class Odd(NamedTuple):
@@ -56,18 +63,18 @@ def end_calls(client: "Client", known: BatchState) -> list[Odd]:
     running = running_calls(client.log, known)
     odd: list[Odd] = []
     for chunk in chunks(_ends(client, known, running, odd)):
-        append_ends(client.log, chunk)
-    fail_calls(client.log, known, running)
+        _append(client.log, chunk)
+    fail_calls(client, known, running)
     return odd
 
 
 def fail_calls(
-    log: "EventLog", known: BatchState, running: About, error: CallFailed | None = None
+    client: "Client", known: BatchState, running: About, error: CallFailed | None = None
 ) -> None:
     """Append a failure for each of the calls."""
     why = error or _without_result(known)
-    for chunk in chunks(_failed(known, about, why) for about in running.values()):
-        append_ends(log, chunk)
+    for chunk in chunks(_failed(client, known, about, why) for about in running.values()):
+        _append(client.log, chunk)
 
 
 def running_calls(log: "EventLog", known: BatchState) -> About:
@@ -94,12 +101,18 @@ def totals(log: "EventLog", known: BatchState) -> tuple[int, int]:
     return finished, sum(row["calls"] for row in rows) - finished
 
 
-def append_ends(log: "EventLog", ends: Sequence[End]) -> None:
+def decisions(call_id: str, made: Iterable[Decision]) -> tuple[GuardDecided, ...]:
+    """What the guard decided, as events."""
+    return tuple(GuardDecided(call_id=call_id, **one._asdict()) for one in made)
+
+
+def _append(log: "EventLog", ends: Sequence[End]) -> None:
     """Append the ends of calls that have none yet."""
-    left = {end.stream: end for end in ends}
+    left = {end.event.stream: end for end in ends}
     while left:
+        events = [event for end in left.values() for event in (end.event, *end.decided)]
         try:
-            log.append(left.values(), expected=dict.fromkeys(left, 1))
+            log.append(events, expected=dict.fromkeys(left, 1))
         except VersionConflict as conflict:
             # Another process collects the same batch and was first with this one.
             del left[conflict.stream]
@@ -128,22 +141,20 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def _ends(
-    client: "Client", known: BatchState, running: About, odd: list[Odd]
-) -> Iterator[LlmCallFinished | LlmCallFailed]:
+def _ends(client: "Client", known: BatchState, running: About, odd: list[Odd]) -> Iterator[End]:
     """The ends that the results say; takes their calls out of `running`."""
     seen: set[str] = set()
-    for source, outcome in _outcomes(client, known):
+    for source, outcome in outcomes(client, known):
         call_id = known.calls.get(outcome.custom_id or "")
         if call_id is None or call_id in seen:
             odd.append(Odd(source, _oddity(outcome, call_id), outcome.raw.decode(errors="replace")))
             continue
         seen.add(call_id)
         if about := running.pop(call_id, None):
-            yield _end(known, about, outcome.end)
+            yield _end(client, known, about, outcome.end)
 
 
-def _outcomes(client: "Client", known: BatchState) -> Iterator[tuple[str, Outcome]]:
+def outcomes(client: "Client", known: BatchState) -> Iterator[tuple[str, Outcome]]:
     """Every result of the batch with where it comes from."""
     if known.remote_id is None:
         return
@@ -163,23 +174,28 @@ def _downloaded(
             yield wire.path, outcome
 
 
-def _end(known: BatchState, about: dict[str, Any], end: Reply | CallFailed) -> End:
-    return _finished(known, about, end) if isinstance(end, Reply) else _failed(known, about, end)
+def _end(
+    client: "Client", known: BatchState, about: dict[str, Any], end: Reply | CallFailed
+) -> End:
+    if isinstance(end, Reply):
+        return _finished(client, known, about, end)
+    return _failed(client, known, about, end)
 
 
-def _finished(known: BatchState, about: dict[str, Any], reply: Reply) -> LlmCallFinished:
+def _finished(client: "Client", known: BatchState, about: dict[str, Any], reply: Reply) -> End:
     when = known.ended_at or datetime.now(UTC)
     model = _label(reply.response_model or known.model)
     usage = reply.usage or Usage(estimated=True)
     price = prices.cost(known.provider, model, usage, when, service_tier="batch")
-    return LlmCallFinished(
+    checked = _checked(client, known, reply)
+    event = LlmCallFinished(
         **_about(known, about, when),
         response_model=model,
         response_id=_optional(reply.response_id),
         request_id=_optional(reply.request_id),
         service_tier="batch",
-        content=content_of(reply.parts),
-        refusal=reply.refusal,
+        content=content_of(checked.logged.parts),
+        refusal=checked.logged.refusal,
         finish_reasons=(reply.finish_reason,),
         raw_finish_reason=_optional(reply.raw_finish_reason),
         usage=usage,
@@ -187,17 +203,26 @@ def _finished(known: BatchState, about: dict[str, Any], reply: Reply) -> LlmCall
         cost_usd=price.usd if reply.usage else None,
         price_snapshot=price.snapshot if reply.usage else None,
     )
+    return End(event, decisions(event.call_id, checked.decisions))
 
 
-def _failed(known: BatchState, about: dict[str, Any], error: CallFailed) -> LlmCallFailed:
-    return LlmCallFailed(
+def _checked(client: "Client", known: BatchState, reply: Reply) -> Output:
+    if client.guard is None:
+        return Output(reply, reply, (), None, ())
+    return check_output(client.guard, Request.of("", model=known.model), reply)
+
+
+def _failed(client: "Client", known: BatchState, about: dict[str, Any], error: CallFailed) -> End:
+    redacts = client.guard is not None and client.guard.redact != "off"
+    event = LlmCallFailed(
         **_about(known, about, known.ended_at or datetime.now(UTC)),
         error_type=_label(error.error_type),
-        error_message=str(error),
+        error_message=redact_error(str(error)) if redacts else str(error),
         error_code=_optional(error.code),
         status=error.status,
         request_id=_optional(error.request_id),
     )
+    return End(event)
 
 
 def _about(known: BatchState, about: dict[str, Any], when: datetime) -> Json:

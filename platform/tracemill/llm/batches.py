@@ -4,9 +4,8 @@ Every step is an event, so that each function here may be cut anywhere and be ca
 on from what the log and the provider know. One process at a time should submit one batch.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -15,16 +14,15 @@ from tracemill.errors import CallFailed, UsageError, VersionConflict
 from tracemill.events import (
     BatchCollected,
     BatchProgressed,
-    BatchSubmitted,
-    LlmCallStarted,
     new_id,
 )
 from tracemill.llm import batch_find, batch_results, providers
+from tracemill.llm.batch_requests import Work, begin, digest_of, encoded, prepared, record
 from tracemill.llm.batch_results import read_json
 from tracemill.llm.batch_state import BatchState, begun, news, state, states
-from tracemill.llm.providers import Adapter, Provider, Wire
+from tracemill.llm.providers import Reply, Wire
 from tracemill.llm.providers.batch import BatchAdapter, Progress, batch_adapter
-from tracemill.messages import Asked, Request
+from tracemill.messages import Request
 
 if TYPE_CHECKING:
     from tracemill.llm.client import Client
@@ -33,6 +31,7 @@ __all__ = [
     "BatchState",
     "Collected",
     "abandon",
+    "answers",
     "cancel",
     "collect",
     "poll",
@@ -72,17 +71,6 @@ class Collected(NamedTuple):
     """Results that belong to no call, with the reason; they lie in the quarantine."""
 
 
-class _Work(NamedTuple):
-    """Requests on their way to one model."""
-
-    prefix: str
-    model: str
-    provider: Provider
-    adapter: Adapter
-    batches: BatchAdapter
-    requests: Sequence[Request]
-
-
 def submit(client: "Client", requests: Sequence[Request], *, batch_id: str | None = None) -> str:
     """Hand requests to their provider as one batch; returns our id of it.
 
@@ -94,27 +82,27 @@ def submit(client: "Client", requests: Sequence[Request], *, batch_id: str | Non
         requests: to one model of a provider with batches, at least one; they are not streamed.
         batch_id: a UUID; a new one by default.
 
-    Raises `UsageError` for requests that make no batch, and `CallFailed`: `invalid_request` or
-    `request_too_large` before anything is recorded; what the provider says, when every call of a
-    refused batch is recorded as failed; `conflict` where it cannot be told yet whether the provider
-    has the batch (Anthropic keeps no name of ours).
+    Raises `UsageError` for requests that make no batch, and `CallFailed`: `invalid_request`,
+    `request_too_large` or `guard` before anything is recorded; what the provider says, when every
+    call of a refused batch is recorded as failed; `conflict` where it cannot be told yet whether
+    the provider has the batch (Anthropic keeps no name of ours).
     """
     batch_id = _uuid(batch_id) if batch_id else new_id()
-    work = _work(requests)
-    digest = _digest(requests)
-    known = begun(client.log, batch_id)
-    if known and known.requests_sha256 != digest:
+    work = prepared(client, requests)
+    digest = digest_of(requests)
+    before = begun(client.log, batch_id)
+    if before and before.requests_sha256 != digest:
         raise UsageError(
             f"batch {batch_id} was submitted with other requests: leave out batch_id for a new one"
         )
-    if known and (known.remote_id or known.ended):
+    if before and (before.remote_id or before.ended):
         return batch_id
-    calls = list(known.calls) if known else [new_id() for _ in requests]
-    sample, items = _items(work, calls)
-    begin = _begin(client, batch_id, work, calls, digest) if known is None else known
-    _record(client, begin, work, again=known is not None)
-    if known is None or _adopted(client, known).remote_id is None:
-        _create(client, begin, work, sample, items)
+    calls = list(before.calls) if before else [new_id() for _ in requests]
+    sample, items = encoded(work, calls)
+    known = before or begin(client, batch_id, work, calls, digest)
+    record(client, known, work, again=before is not None)
+    if before is None or _adopted(client, before).remote_id is None:
+        _create(client, known, work, sample, items)
     return batch_id
 
 
@@ -189,13 +177,21 @@ def collect(client: "Client", batch_id: str) -> Collected:
     known = poll(client, batch_id)
     if known.finished is not None and known.failed is not None:
         return Collected(known.finished, known.failed)
-    if not known.ended:
-        raise UsageError(
-            f"batch {batch_id} is {known.state}: `tracemill batches wait {batch_id}` waits for it"
-        )
-    odd = batch_results.end_calls(client, known)
+    odd = batch_results.end_calls(client, _ended(known))
     batch_results.keep_odd(client, known, odd)
     return _closed(client, known, tuple(f"{one.source}: {one.reason}" for one in odd))
+
+
+def answers(client: "Client", batch_id: str) -> Iterator[tuple[str, Reply | CallFailed]]:
+    """The results of a batch that has ended, call by call, as the provider gives them.
+
+    The log keeps of them what the guard lets it keep; this is for who needs them whole. Providers
+    give them for some weeks, in any order; calls without a result are left out.
+    """
+    known = _ended(poll(client, batch_id))
+    for _, outcome in batch_results.outcomes(client, known):
+        if call_id := known.calls.get(outcome.custom_id or ""):
+            yield call_id, outcome.end
 
 
 def abandon(client: "Client", batch_id: str) -> Collected:
@@ -203,62 +199,11 @@ def abandon(client: "Client", batch_id: str) -> Collected:
     known = state(client.log, batch_id)
     if not known.ended:
         known = _given_up(client, known, "abandoned")
-    batch_results.fail_calls(client.log, known, batch_results.running_calls(client.log, known))
+    batch_results.fail_calls(client, known, batch_results.running_calls(client.log, known))
     return _closed(client, known)
 
 
 # Submitting
-
-
-def _work(requests: Sequence[Request]) -> _Work:
-    """The one model that all requests are for."""
-    if not requests:
-        raise UsageError("a batch needs at least one request")
-    models = list(dict.fromkeys(request.model for request in requests))
-    if len(models) > 1:
-        raise UsageError(
-            f"a batch is for one model, and these requests are for {len(models)}: "
-            f"{', '.join(models[:5])}; submit a batch for each"
-        )
-    prefix, _, model = models[0].partition("/")
-    provider = providers.find(prefix)
-    batches = batch_adapter(prefix, provider)
-    if len(requests) > batches.LIMITS.calls:
-        raise _too_large(prefix, f"{batches.LIMITS.calls:,} calls, not {len(requests):,}")
-    return _Work(prefix, model, provider, providers.adapter(provider), batches, requests)
-
-
-def _items(work: _Work, calls: Sequence[str]) -> tuple[Wire, list[bytes]]:
-    """The calls as the provider wants them, and the request that the first would be alone."""
-    items: list[bytes] = []
-    size, limit = 0, work.batches.LIMITS.size_bytes
-    for number, call_id in enumerate(calls):
-        items.append(work.batches.item(call_id, _wire(work, number)))
-        size += len(items[-1]) + 1
-        if size > limit:
-            raise _too_large(work.prefix, f"{limit:,} bytes, and request {number + 1:,} is beyond")
-    return _wire(work, 0), items
-
-
-def _wire(work: _Work, number: int) -> Wire:
-    alone = work.requests[number].model_copy(update={"stream": False})
-    try:
-        return work.adapter.chat(alone, work.model, work.provider)
-    except CallFailed as error:
-        raise CallFailed(error.error_type, f"request {number + 1:,}: {error}") from error
-
-
-def _too_large(prefix: str, limit: str) -> CallFailed:
-    return CallFailed(
-        "request_too_large", f"a batch of {prefix} takes up to {limit}: submit several batches"
-    )
-
-
-def _digest(requests: Sequence[Request]) -> str:
-    digest = hashlib.sha256()
-    for request in requests:
-        digest.update(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _uuid(batch_id: str) -> str:
@@ -268,43 +213,8 @@ def _uuid(batch_id: str) -> str:
         raise UsageError(f"batch_id {batch_id!r} is no UUID: leave it out for a new one") from None
 
 
-def _begin(
-    client: "Client", batch_id: str, work: _Work, calls: Sequence[str], digest: str
-) -> BatchState:
-    event = BatchSubmitted(
-        batch_id=batch_id,
-        provider=work.provider.name,
-        request_model=work.model[:200],
-        calls={call_id: call_id for call_id in calls},
-        inputs={"prefix": work.prefix, "requests_sha256": digest},
-    )
-    client.log.append(event, expected={event.stream: 0})
-    return state(client.log, batch_id)
-
-
-def _record(client: "Client", known: BatchState, work: _Work, *, again: bool) -> None:
-    """Append the start of every call that has none."""
-    there = batch_results.begun_calls(client.log, known) if again else set[str]()
-    pairs = zip(known.calls.values(), work.requests, strict=True)
-    events = (_started(known, call_id, request) for call_id, request in pairs)
-    for chunk in batch_results.chunks(event for event in events if event.stream not in there):
-        client.log.append(chunk, expected={event.stream: 0 for event in chunk})
-
-
-def _started(known: BatchState, call_id: str, request: Request) -> LlmCallStarted:
-    asked = {name: getattr(request, name) for name in Asked.model_fields}
-    return LlmCallStarted(
-        **asked,
-        call_id=call_id,
-        provider=known.provider,
-        request_model=known.model,
-        batch_id=known.batch_id,
-        causation_id=known.event_id,
-    )
-
-
 def _create(
-    client: "Client", known: BatchState, work: _Work, sample: Wire, items: list[bytes]
+    client: "Client", known: BatchState, work: Work, sample: Wire, items: list[bytes]
 ) -> None:
     """Make the remote batch. The last request is sent once only: a second would be a second batch."""
     file_id = None
@@ -323,7 +233,7 @@ def _not_created(client: "Client", known: BatchState, error: CallFailed) -> Call
     if error.error_type in _REFUSALS and not error.retry:
         known = _given_up(client, known, "refused", str(error))
         running = batch_results.running_calls(client.log, known)
-        batch_results.fail_calls(client.log, known, running, error)
+        batch_results.fail_calls(client, known, running, error)
         _closed(client, known)
         return error
     return CallFailed(
@@ -384,6 +294,15 @@ def _closed(client: "Client", known: BatchState, unknown: tuple[str, ...] = ()) 
         with suppress(VersionConflict):
             client.log.append(event, expected={event.stream: now.version})
     return Collected(finished, failed, unknown)
+
+
+def _ended(known: BatchState) -> BatchState:
+    if known.ended:
+        return known
+    raise UsageError(
+        f"batch {known.batch_id} is {known.state}: "
+        f"`tracemill batches wait {known.batch_id}` waits for it"
+    )
 
 
 def _batches(known: BatchState) -> BatchAdapter:

@@ -148,7 +148,7 @@ def _errored(error: Json, adapter: Adapter) -> CallFailed:
 
 
 def _path(remote_id: str) -> str:
-    return f"/messages/batches/{quote(remote_id)}"
+    return f"/messages/batches/{quote(remote_id, safe='')}"
 
 
 def _get(path: str) -> Wire:

@@ -98,7 +98,7 @@ def read(body: Any) -> Progress:
         status,
         counts(batch.get("request_counts")),
         error_message=_errors(batch),
-        downloads=tuple(_get(f"/files/{quote(file)}/content") for file in files if file),
+        downloads=tuple(_get(f"/files/{quote(file, safe='')}/content") for file in files if file),
         batch_id=text(obj(batch.get("metadata")).get(_OUR_ID)) or None,
         created_at=_moment(batch.get("created_at")),
         endpoint=text(batch.get("endpoint")) or None,
@@ -107,12 +107,12 @@ def read(body: Any) -> Progress:
 
 def get(remote_id: str) -> Wire:
     """Ask how far it is."""
-    return _get(f"/batches/{quote(remote_id)}")
+    return _get(f"/batches/{quote(remote_id, safe='')}")
 
 
 def cancel(remote_id: str) -> Wire:
     """Ask to stop it."""
-    return Wire(f"/batches/{quote(remote_id)}/cancel")
+    return Wire(f"/batches/{quote(remote_id, safe='')}/cancel")
 
 
 def listing(after: str | None) -> Wire:
