@@ -98,7 +98,7 @@ class Client:
         """
         self.log = log
         self.settings = settings
-        self._guard = guard
+        self.guard = guard
         self._cache = cache
         self._network: Network | None = None
         self._lock = threading.Lock()
@@ -368,14 +368,14 @@ class Client:
         return embedding.Begun(self.log, self._lines, model, ids, options.get("timeout_s"))
 
     def _checked_input(self, asking: _Asking) -> guards.Input:
-        guard = asking.options.get("guard", self._guard)
+        guard = asking.options.get("guard", self.guard)
         if guard is None:
             logged = guards.data_uris_by_digest(asking.request)
             return guards.Input(asking.request, logged, (), None)
         return guards.check_input(guard, asking.request)
 
     def _checked_output(self, asking: _Asking, sent: Request, reply: Reply) -> guards.Output:
-        guard = asking.options.get("guard", self._guard)
+        guard = asking.options.get("guard", self.guard)
         if guard is None:
             return guards.Output(reply, reply, (), None, ())
         return guards.check_output(guard, sent, reply)
