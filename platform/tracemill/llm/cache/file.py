@@ -28,25 +28,20 @@ _VERSION = 1
 _CLOCK_STEP_S = 1.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry(
-  key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL, size INTEGER NOT NULL,
-  expires REAL NOT NULL, used INTEGER NOT NULL);
+  key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL, expires REAL NOT NULL,
+  used INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS entry_used ON entry(used);
 CREATE INDEX IF NOT EXISTS entry_expires ON entry(expires);
 CREATE TABLE IF NOT EXISTS lease(
   key TEXT PRIMARY KEY, token TEXT NOT NULL, begun REAL NOT NULL, expires REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS held(bytes INTEGER NOT NULL);
-INSERT INTO held SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM held);
-CREATE TRIGGER IF NOT EXISTS entry_came AFTER INSERT ON entry
-  BEGIN UPDATE held SET bytes = bytes + NEW.size; END;
-CREATE TRIGGER IF NOT EXISTS entry_went AFTER DELETE ON entry
-  BEGIN UPDATE held SET bytes = bytes - OLD.size; END;
 """
 _FIND = "SELECT value, crc FROM entry WHERE key = ? AND expires > ?"
 _TOUCH = "UPDATE entry SET used = (SELECT max(used) + 1 FROM entry) WHERE key = ?"
-_ADD = """INSERT INTO entry(key, value, crc, size, expires, used)
-VALUES (?, ?, ?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM entry))"""
-_MAKE_ROOM = """DELETE FROM entry WHERE key = (SELECT key FROM entry ORDER BY used LIMIT 1)
-AND (SELECT bytes FROM held) > ?"""
+_ADD = """INSERT INTO entry(key, value, crc, expires, used)
+VALUES (?, ?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM entry))"""
+_MAKE_ROOM = """DELETE FROM entry WHERE key = (SELECT key FROM entry ORDER BY used LIMIT 1) AND (
+  SELECT (page_count - freelist_count) * page_size
+  FROM pragma_page_count, pragma_freelist_count, pragma_page_size) > ?"""
 _LEAD = "INSERT INTO lease VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 _logger = logging.getLogger("tracemill.cache")
@@ -56,7 +51,8 @@ _T = TypeVar("_T")
 class FileCache:
     """The cache in the file `path`, opened when it is first used. Threads may share it.
 
-    It holds at most `max_bytes` of answers; what was used longest ago makes room first.
+    Its pages take up to `max_bytes` (and SQLite's journal of changes a few MB more); what was used
+    longest ago makes room first.
     """
 
     def __init__(
@@ -80,9 +76,9 @@ class FileCache:
         return self._do(lambda connection: self._get(connection, key), None)
 
     def put(self, key: str, response: Response, ttl_s: float) -> None:
-        """As of `Cache`. An answer larger than the whole cache is not kept."""
+        """As of `Cache`. An answer larger than half the cache is not kept."""
         value = written(response)
-        if value is not None and ttl_s > 0 and len(key) + len(value) <= self._max_bytes:
+        if value is not None and ttl_s > 0 and len(value) <= self._max_bytes // 2:
             self._do(lambda connection: self._put(connection, key, value, ttl_s), None)
 
     def lead(self, key: str, lease_s: float) -> str | None:
@@ -121,8 +117,7 @@ class FileCache:
         with _writing(connection):
             now = self._clock()
             _run(connection, "DELETE FROM entry WHERE key = ? OR expires <= ?", key, now)
-            size = len(key) + len(value)
-            _run(connection, _ADD, key, value, zlib.crc32(value), size, now + ttl_s)
+            _run(connection, _ADD, key, value, zlib.crc32(value), now + ttl_s)
             while connection.changes():
                 _run(connection, _MAKE_ROOM, self._max_bytes)
 
@@ -175,7 +170,8 @@ class FileCache:
             if connection.pragma("user_version") not in (0, _VERSION):
                 raise apsw.NotADBError("it is of another version of tracemill")
             connection.pragma("journal_mode", "wal")
-            connection.pragma("synchronous", "NORMAL")
+            # Nothing waits for the disk: what a power failure tears is found out and set aside.
+            connection.pragma("synchronous", "OFF")
             with _writing(connection):
                 _run(connection, _SCHEMA)
                 connection.pragma("user_version", _VERSION)
