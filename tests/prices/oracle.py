@@ -1,10 +1,13 @@
 """genai-prices, which the table is frozen from, asked the way `tracemill.prices` is."""
 
 import importlib.util
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from genai_prices import Usage as TheirUsage
 from genai_prices import calc_price
@@ -13,7 +16,7 @@ from genai_prices.types import ModelInfo
 
 from tracemill.messages import Usage
 
-BUILT_FROM = "0.2.3"
+BUILT_FROM, INSTALLED = "0.2.3", version("genai-prices")
 
 
 def _build() -> ModuleType:
@@ -41,6 +44,22 @@ MODELS: list[tuple[str, ModelInfo]] = [
     for provider in providers
     for model in provider.models
 ]
+
+
+def named_by(model: ModelInfo) -> list[str]:
+    """Names that a model may be called by: one from each way in which it is matched."""
+
+    def names(clause: Any) -> Iterator[str]:
+        ((how, what),) = vars(clause).items()
+        if isinstance(what, list):
+            for each in what:
+                yield from names(each)
+        elif how in ("equals", "starts_with", "ends_with", "contains"):
+            yield what
+            if how != "equals":
+                yield {"starts_with": f"{what}-x", "ends_with": f"x-{what}"}.get(how, f"x-{what}-x")
+
+    return list(names(model.match)) or [model.id]
 
 
 def their_usage(usage: Usage) -> TheirUsage:

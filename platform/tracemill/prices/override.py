@@ -26,7 +26,7 @@ from tracemill.errors import UsageError
 from tracemill.messages import Value
 from tracemill.prices.rates import PART_OF, UNITS
 
-_Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000, decimal_places=12)]
+_Usd = Annotated[Decimal, Field(ge=0, lt=100_000, decimal_places=12)]
 _Match = Annotated[str, Field(min_length=1)]
 
 
@@ -58,8 +58,10 @@ class _Entry(Value):
             raise ValueError("name exactly one of model, starts_with, ends_with and contains")
         if not self.usd:
             raise ValueError(f"no unit has a price; units are {', '.join(UNITS)}")
-        for unit in self.usd:
+        for unit, usd in self.usd.items():
             whole = PART_OF.get(unit)
+            if unit in PART_OF and usd >= 10_000:
+                raise ValueError(f"{unit}: {usd} US dollars for a million tokens is too much")
             if whole and whole not in self.usd:
                 raise ValueError(f"{unit} is a part of {whole}, which needs a price too")
         if {"cache_read_audio"} & self.usd.keys() and "input_audio" not in self.usd:

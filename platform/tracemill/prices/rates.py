@@ -48,7 +48,7 @@ NO_MODEL = "unknown model"
 NO_PRICE = "no price for "
 CONTRADICTORY = "contradictory usage"
 IMPLAUSIBLE = "implausible usage"
-_TOO_MUCH = 10 ** (9 + ATTO)  # a billion dollars
+_MOST_TOKENS, _MOST_BILLED = 10**11, 10**9  # beyond them a cost may pass what the log can hold
 
 
 class Rates(NamedTuple):
@@ -108,6 +108,10 @@ def amount(r: Rates, usage: Usage) -> Decimal | str:
     billed = _billed(usage) if usage.billed else {}
     if why := _no_price(r, usage, billed) or _contradiction(r, usage):
         return why
+    if usage.input_tokens + usage.output_tokens > _MOST_TOKENS or any(
+        count > _MOST_BILLED for count in billed.values()
+    ):
+        return IMPLAUSIBLE
     total = (
         usage.input_tokens * r.input
         + usage.output_tokens * r.output
@@ -121,7 +125,7 @@ def amount(r: Rates, usage: Usage) -> Decimal | str:
         + r.per_call
         + sum(int(count * r.counted[unit]) for unit, count in billed.items())
     )
-    return IMPLAUSIBLE if total >= _TOO_MUCH else _dollars(total)
+    return _dollars(total)
 
 
 def _billed(usage: Usage) -> dict[str, Decimal]:
@@ -139,8 +143,13 @@ def _no_price(r: Rates, usage: Usage, billed: Mapping[str, Decimal]) -> str | No
         return NO_PRICE + "input"
     if usage.output_tokens and "output" not in r.priced:
         return NO_PRICE + "output"
-    missing = billed.keys() - r.counted.keys()
-    return NO_PRICE + min(missing) if missing else None
+    missing = [unit for unit in billed if unit not in r.counted]
+    # Units without a known name first, then in their order: as the view `call_costs` tells it.
+    unknown = sorted(unit for unit in missing if unit not in COUNTED)
+    for unit in (*unknown, *COUNTED):
+        if unit in missing:
+            return NO_PRICE + unit
+    return None
 
 
 def _contradiction(r: Rates, usage: Usage) -> str | None:

@@ -1,7 +1,7 @@
 -- The rates of every model in the log, as the calls name it: a row for each span of time and length of prompt.
 WITH
   asked AS (
-    SELECT DISTINCT provider, request_model, response_model, lower(service_tier) AS tier
+    SELECT DISTINCT provider, request_model, response_model, service_tier
     FROM events
     WHERE kind IN ('llm.call.finished', 'llm.call.aborted')
   ),
@@ -62,12 +62,12 @@ WITH
       m.provider,
       m.request_model,
       m.response_model,
-      m.tier,
+      m.service_tier,
       m.model.key AS model_key,
       CASE
         WHEN m.model.own AND EXISTS (
-          FROM prices AS p WHERE p.model_key = m.model.key AND p.service_tier = m.tier
-        ) THEN m.tier
+          FROM prices AS p WHERE p.model_key = m.model.key AND p.service_tier = lower(m.service_tier)
+        ) THEN lower(m.service_tier)
         ELSE 'standard'
       END AS priced_tier
     FROM meant AS m
@@ -113,7 +113,7 @@ SELECT
   s.provider,
   s.request_model,
   s.response_model,
-  s.tier AS service_tier,  -- As the calls name it, in lower case.
+  s.service_tier,  -- As the calls name it.
   a.model AS priced_as,  -- The model of the price table.
   a.service_tier AS priced_tier,  -- The tier of the price table.
   a.effective_from,  -- The rates hold from this moment, UTC,

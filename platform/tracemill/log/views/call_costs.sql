@@ -11,15 +11,16 @@ WITH
       sum(times) FILTER (unit = 'rerank_searches') AS rerank_searches,
       min(unit) FILTER (
         unit NOT IN ('web_searches', 'social_searches', 'storage_searches', 'code_executions', 'rerank_searches')
-      ) AS unknown
+      ) AS unknown,
+      max(times) AS most
     FROM (
       SELECT
         item.position,
         CASE WHEN known.billed_as IS NULL THEN item.name ELSE known.unit END AS unit,
-        TRY_CAST(json_extract_string(item.billed, '$."' || item.name || '"') AS DECIMAL(18, 6)) AS times
+        item.times
       FROM (
-        SELECT position, billed, unnest(json_keys(billed)) AS name
-        FROM events
+        SELECT position, each.key AS name, TRY_CAST(each.value AS DECIMAL(18, 6)) AS times
+        FROM events, json_each(billed) AS each
         WHERE kind IN ('llm.call.finished', 'llm.call.aborted') AND billed IS NOT NULL
       ) AS item
       LEFT JOIN price_units AS known ON known.billed_as = item.name
@@ -46,14 +47,28 @@ WITH
       coalesce(e.cache_read_audio_tokens, 0) AS cache_read_audio,
       coalesce(e.output_audio_tokens, 0) AS output_audio,
       e.cost_usd,
-      b
+      CAST(epoch_us(e.occurred_at) // 1000000 % 86400 AS INTEGER) AS second,
+      b.* EXCLUDE (position)
     FROM events AS e
     LEFT JOIN billed AS b USING (position)
     WHERE e.kind IN ('llm.call.finished', 'llm.call.aborted')
   ),
   amounts AS (
     SELECT
-      c.* EXCLUDE (b),
+      call_id,
+      occurred_at,
+      kind,
+      c.provider,
+      c.request_model,
+      c.response_model,
+      c.service_tier,
+      input_tokens,
+      output_tokens,
+      c.cache_read AS cache_read_tokens,
+      c.cache_write AS cache_write_tokens,
+      c.cache_write_1h AS cache_write_1h_tokens,
+      c.reasoning AS reasoning_tokens,
+      cost_usd,
       r.priced_as,
       r.priced_tier,
       c.input_tokens::DECIMAL(19, 0) * r.input
@@ -67,57 +82,47 @@ WITH
         + c.output_audio::DECIMAL(19, 0) * r.output_audio
         + r.requests
         + CASE
-          WHEN c.b IS NULL THEN 0
-          ELSE coalesce(c.b.web_searches::DECIMAL(18, 6) * r.web_searches, 0)
-            + coalesce(c.b.social_searches::DECIMAL(18, 6) * r.social_searches, 0)
-            + coalesce(c.b.storage_searches::DECIMAL(18, 6) * r.storage_searches, 0)
-            + coalesce(c.b.code_executions::DECIMAL(18, 6) * r.code_executions, 0)
-            + coalesce(c.b.rerank_searches::DECIMAL(18, 6) * r.rerank_searches, 0)
+          WHEN c.most IS NULL THEN 0
+          ELSE coalesce(c.web_searches::DECIMAL(18, 6) * r.web_searches, 0)
+            + coalesce(c.social_searches::DECIMAL(18, 6) * r.social_searches, 0)
+            + coalesce(c.storage_searches::DECIMAL(18, 6) * r.storage_searches, 0)
+            + coalesce(c.code_executions::DECIMAL(18, 6) * r.code_executions, 0)
+            + coalesce(c.rerank_searches::DECIMAL(18, 6) * r.rerank_searches, 0)
         END AS usd,
       CASE
         WHEN r.is_priced IS NULL THEN 'unknown model'
         WHEN NOT r.has_input AND (c.input_tokens > 0 OR NOT r.is_priced) THEN 'no price for input'
         WHEN NOT r.has_output AND c.output_tokens > 0 THEN 'no price for output'
-        WHEN c.b IS NOT NULL THEN 'no price for ' || least(
-          c.b.unknown,
-          CASE WHEN c.b.web_searches > 0 AND r.web_searches IS NULL THEN 'web_searches' END,
-          CASE WHEN c.b.social_searches > 0 AND r.social_searches IS NULL THEN 'social_searches' END,
-          CASE WHEN c.b.storage_searches > 0 AND r.storage_searches IS NULL THEN 'storage_searches' END,
-          CASE WHEN c.b.code_executions > 0 AND r.code_executions IS NULL THEN 'code_executions' END,
-          CASE WHEN c.b.rerank_searches > 0 AND r.rerank_searches IS NULL THEN 'rerank_searches' END
-        )
-      END AS no_price,
-      -- Parts that have prices of their own cannot be more than their whole.
-      c.cache_read_audio * r.has_cache_read_audio > c.cache_read * r.has_cache_read
-      OR c.cache_read_audio * r.has_cache_read_audio > c.input_audio * r.has_input_audio
-      OR c.cache_write_1h * r.has_cache_write_1h > c.cache_write * r.has_cache_write
-      OR c.cache_read * r.has_cache_read + c.cache_write * r.has_cache_write
-        + c.input_audio * r.has_input_audio - c.cache_read_audio * r.has_cache_read_audio
-        > c.input_tokens
-      OR c.reasoning * r.has_reasoning + c.output_audio * r.has_output_audio > c.output_tokens
-      AS contradictory
+        WHEN c.unknown IS NOT NULL THEN 'no price for ' || c.unknown
+        WHEN c.web_searches > 0 AND r.web_searches IS NULL THEN 'no price for web_searches'
+        WHEN c.social_searches > 0 AND r.social_searches IS NULL THEN 'no price for social_searches'
+        WHEN c.storage_searches > 0 AND r.storage_searches IS NULL THEN 'no price for storage_searches'
+        WHEN c.code_executions > 0 AND r.code_executions IS NULL THEN 'no price for code_executions'
+        WHEN c.rerank_searches > 0 AND r.rerank_searches IS NULL THEN 'no price for rerank_searches'
+        -- Parts that have prices of their own cannot be more than their whole.
+        WHEN c.cache_read_audio * r.has_cache_read_audio > c.cache_read * r.has_cache_read
+          OR c.cache_read_audio * r.has_cache_read_audio > c.input_audio * r.has_input_audio
+          OR c.cache_write_1h * r.has_cache_write_1h > c.cache_write * r.has_cache_write
+          OR c.cache_read * r.has_cache_read + c.cache_write * r.has_cache_write
+            + c.input_audio * r.has_input_audio - c.cache_read_audio * r.has_cache_read_audio
+            > c.input_tokens
+          OR c.reasoning * r.has_reasoning + c.output_audio * r.has_output_audio > c.output_tokens
+          THEN 'contradictory usage'
+        WHEN c.input_tokens + c.output_tokens > 100000000000 OR c.most > 1000000000
+          THEN 'implausible usage'
+      END AS reason
     FROM calls AS c
     LEFT JOIN billing_rates AS r
       ON r.provider = c.provider
       AND r.request_model = c.request_model
       AND r.response_model IS NOT DISTINCT FROM c.response_model
-      AND r.service_tier IS NOT DISTINCT FROM lower(c.service_tier)
+      AND r.service_tier IS NOT DISTINCT FROM c.service_tier
       AND c.occurred_at >= r.effective_from
       AND c.occurred_at < r.effective_until
-      AND epoch_us(c.occurred_at) // 1000000 % 86400 >= r.from_second
-      AND epoch_us(c.occurred_at) // 1000000 % 86400 < r.until_second
+      AND c.second >= r.from_second
+      AND c.second < r.until_second
       AND c.input_tokens > r.tier_start
       AND c.input_tokens <= r.tier_end
-  ),
-  judged AS (
-    SELECT
-      *,
-      CASE
-        WHEN no_price IS NOT NULL THEN no_price
-        WHEN contradictory THEN 'contradictory usage'
-        WHEN usd >= 1000000000 THEN 'implausible usage'
-      END AS reason
-    FROM amounts
   )
 SELECT
   call_id,
@@ -130,14 +135,14 @@ SELECT
   service_tier,
   input_tokens,  -- All that was read.
   output_tokens,  -- All that was written.
-  greatest(input_tokens - cache_read - cache_write, 0) AS input_uncached_tokens,  -- `input_tokens` without the next three.
-  cache_read AS cache_read_tokens,
-  greatest(cache_write - cache_write_1h, 0) AS cache_write_5m_tokens,
-  cache_write_1h AS cache_write_1h_tokens,
-  reasoning AS reasoning_tokens,  -- A part of `output_tokens`.
+  greatest(input_tokens - cache_read_tokens - cache_write_tokens, 0) AS input_uncached_tokens,
+  cache_read_tokens,
+  greatest(cache_write_tokens - cache_write_1h_tokens, 0) AS cache_write_5m_tokens,
+  cache_write_1h_tokens,
+  reasoning_tokens,  -- A part of `output_tokens`.
   cost_usd,  -- As recorded when it was made.
-  CASE WHEN reason IS NULL THEN CAST(usd AS DECIMAL(38, 12)) END AS repriced_usd,  -- By the table `prices`.
+  CASE WHEN reason IS NULL THEN usd END AS repriced_usd,  -- By the table `prices`, exactly.
   reason AS unpriced_reason,  -- Why `repriced_usd` is NULL.
   priced_as,  -- The model of the table.
   priced_tier  -- The service tier of the table.
-FROM judged
+FROM amounts

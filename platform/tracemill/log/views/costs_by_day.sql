@@ -35,7 +35,7 @@ SELECT
   count(*) FILTER (status = 'cached') AS cached,  -- Calls that the response cache answered.
   coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
   coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
-  coalesce(sum(repriced_usd), 0) AS cost_usd,  -- By the table `prices`.
+  CAST(coalesce(sum(repriced_usd), 0) AS DECIMAL(38, 12)) AS cost_usd,  -- By the table `prices`.
   coalesce(sum(cost_usd), 0) AS recorded_usd,  -- As recorded when the calls were made.
   coalesce(sum(saved_usd), 0) AS saved_usd,  -- By the response cache.
   count(*) FILTER (status IN ('finished', 'aborted') AND repriced_usd IS NULL) AS unpriced  -- Calls without a known price.
