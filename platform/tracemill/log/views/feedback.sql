@@ -1,0 +1,16 @@
+-- One row for each judgement of an answer, with the call that was judged.
+SELECT
+  substr(given.stream, 10) AS call_id,
+  given.occurred_at AS given_at,  -- When it was judged.
+  CAST(given.payload ->> '$.score' AS DOUBLE) AS score,
+  given.payload ->> '$.comment' AS comment,
+  given.user_id AS judged_by,  -- Who judged; the call's own user is in `calls`.
+  ended.provider,
+  ended.request_model,
+  ended.prompt_name,
+  ended.prompt_version
+FROM (SELECT * FROM events WHERE kind = 'llm.feedback.given') AS given
+LEFT JOIN (
+  SELECT * FROM events WHERE kind IN (
+    'llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+) AS ended ON ended.stream = 'call:' || substr(given.stream, 10)
