@@ -92,9 +92,12 @@ def read(headers: Mapping[str, str], now: datetime) -> tuple[Told, ...]:
 
 
 def _told(names: _Names, headers: Mapping[str, str], now: datetime) -> Told | None:
+    text = headers.get(names.remaining)
+    if text is None:
+        return None
     try:
-        remaining = int(float(headers[names.remaining]))
-    except (KeyError, ValueError, OverflowError):
+        remaining = int(float(text))
+    except (ValueError, OverflowError):
         return None
     reset_s = until(headers.get(names.reset, ""), now)
     if reset_s is None:
