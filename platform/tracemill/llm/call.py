@@ -26,7 +26,6 @@ from tracemill.llm.providers import Reply
 from tracemill.log import presence
 from tracemill.messages import (
     Asked,
-    Content,
     Part,
     Reasoning,
     Response,
@@ -50,6 +49,14 @@ class Ids(NamedTuple):
     trace_id: str | None = None
 
 
+class Labels(NamedTuple):
+    """How the log calls a model, whether or not it exists."""
+
+    provider: str
+    model: str
+    operation: str = "chat"
+
+
 class Call:
     """The state of one call between its events."""
 
@@ -58,10 +65,7 @@ class Call:
         log: "EventLog",
         asked: Asked,
         ids: Ids,
-        *,
-        provider: str,
-        model: str,
-        operation: str = "chat",
+        labels: Labels,
     ) -> None:
         """`asked` is what the log gets of the request."""
         self.log = log
@@ -79,9 +83,9 @@ class Call:
         self._causation_id = ids.causation_id
         self.about: dict[str, Any] = {
             "call_id": ids.call_id or new_id(),
-            "operation": operation,
-            "provider": _label(provider),
-            "request_model": _label(model),
+            "operation": labels.operation,
+            "provider": _label(labels.provider),
+            "request_model": _label(labels.model),
             "conversation_id": asked.conversation_id,
             "user_id": asked.user_id,
             "prompt_name": asked.prompt_name,

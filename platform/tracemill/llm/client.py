@@ -359,9 +359,8 @@ class Client:
         )
         return failure
 
-    def _call(self, logged: Asked, ids: Ids, *, model: str, operation: str = "chat") -> Call:
-        provider, name = labels(model)
-        return Call(self.log, logged, ids, provider=provider, model=name, operation=operation)
+    def _call(self, logged: Asked, ids: Ids, *, model: str) -> Call:
+        return Call(self.log, logged, ids, labels(model))
 
     def _begun(self, model: str, options: Options) -> embedding.Begun:
         ids = Ids(**{name: options[name] for name in Ids._fields if name in options})

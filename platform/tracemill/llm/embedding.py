@@ -152,8 +152,7 @@ def _asked(
 
 
 def _call(begun: Begun, operation: str) -> Call:
-    provider, model = labels(begun.model)
-    return Call(begun.log, Asked(), begun.ids, provider=provider, model=model, operation=operation)
+    return Call(begun.log, Asked(), begun.ids, labels(begun.model)._replace(operation=operation))
 
 
 def _check(texts: Sequence[object], name: str) -> None:

@@ -18,12 +18,22 @@ from tracemill.errors import CallFailed
 from tracemill.events import BreakerChanged
 from tracemill.llm import providers, retry
 from tracemill.llm.breaker import Breaker, Change
-from tracemill.llm.call import Call
+from tracemill.llm.call import Call, Labels
 from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send, Sleep
 from tracemill.llm.limits import Limiter, Limits, Reservation
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
 from tracemill.llm.sse import Decoder
-from tracemill.messages import Asked, Delta, Part, Reasoning, Request, Usage, text_of
+from tracemill.messages import (
+    Asked,
+    Delta,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    ToolCall,
+    Usage,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
@@ -237,13 +247,16 @@ def parsed(answer: Answer, line: Line) -> Any:
         ) from None
 
 
-def labels(name: str) -> tuple[str, str]:
-    """Provider and model as the log calls them, whether or not they exist."""
+def labels(name: str) -> Labels:
+    """By the name of a model."""
     prefix, slash, model = name.partition("/")
     if not slash:
-        return "unknown", name
+        return Labels("unknown", name)
     known = providers.PROVIDERS.get(prefix)
-    return (known.name if known else prefix), model
+    if known is None:
+        return Labels(prefix, model)
+    texts = "text_completion" in known.quirks
+    return Labels(known.name, model, "text_completion" if texts else "chat")
 
 
 def _local(call: Call, request: Request, line: Line) -> Flow[Reply]:
@@ -276,8 +289,7 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
             raise line.adapter.error(*answer)
         # The server did not stream: an error with status 200, or an answer in one piece.
         reply = line.adapter.read(parsed(answer, line), line.provider)
-        call.arrived()
-        yield Delta(text=reply.text)
+        yield from _handed_on(_deltas(reply), call)
         return reply._replace(request_id=_request_id(opened.headers))
     fold, decoder = line.adapter.fold(line.provider), Decoder()
     call.partial = lambda: fold.reply()._replace(request_id=_request_id(opened.headers))
@@ -299,6 +311,22 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
         error.partial = call.first_chunk_ms is not None
         raise
     return call.partial()
+
+
+def _deltas(reply: Reply) -> list[Delta]:
+    """A whole answer as the pieces of a stream."""
+    deltas: list[Delta] = []
+    for part in reply.parts:
+        match part:
+            case Text(content=text):
+                deltas.append(Delta(text=text))
+            case Reasoning(content=thought):
+                deltas.append(Delta(reasoning=thought))
+            case ToolCall():
+                deltas.append(Delta(tool_call=part))
+            case _:
+                pass
+    return deltas
 
 
 def _handed_on(deltas: Any, call: Call) -> Generator[Delta, None, None]:
