@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tracemill.cli import calls, checkout, log, questions, warehouse
+from tracemill.cli import batches, calls, checkout, log, prompts, questions, warehouse
 from tracemill.errors import TracemillError
 
 app = typer.Typer(
@@ -38,8 +38,10 @@ for command in (checkout.demo, checkout.build, checkout.ui, questions.ask):
     app.command(rich_help_panel="Work")(command)
 for command in (calls.calls, calls.call, calls.tail, calls.failures):
     app.command(rich_help_panel="Calls")(command)
+app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)
+app.add_typer(batches.app, name="batches", rich_help_panel="Calls")
 app.add_typer(log.app, name="log", rich_help_panel="Warehouse")
 
 
