@@ -27,8 +27,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _LOW = np.uint64(0xFFFF_FFFF)
 _HALF = np.uint64(32)
 _START = np.uint64(1)  # stands before the first word
-_ADDS_BETWEEN_LOOKS = 4  # times the number of texts: looking costs about as much
-_ADDS_FOR_A_LOOKUP = 16
+_FEW = 20  # times the number that is wanted: so many are looked up one by one
 
 
 def pairs_of(words: "pa.Array[Any]") -> Pairs:
@@ -137,37 +136,46 @@ class Postings:
         """Texts and their similarities: those of `always`, and all of the `n` nearest `among` that
         reach `least`. There may be more of these, none of them wrong.
 
-        The lists are gone through from the rarest pair, until a text that was in none of them could
-        not be among the nearest whatever the rest say (the prefix filter of Bayardo et al., WWW
-        2007); the rest is looked up for the candidates alone.
+        The lists are gone through from the rarest pair, until few texts are left that could be among
+        the nearest whatever the rest say (the prefix filter of Bayardo et al., WWW 2007); the rest
+        is looked up for these alone.
         """
         shared = np.zeros(len(self.sizes), np.int32)
-        lists, added = self.lists(query), 0
-        left = len(lists)
-        for rows in lists:
-            shared[rows] += 1
-            left, added = left - 1, added + len(rows)
-            if added > _ADDS_BETWEEN_LOOKS * len(shared):
-                least, added = max(least, self._nth(shared, among, n, len(query))), 0
-                if left < least * len(query):
-                    break
-        least = max(least, self._nth(shared, among, n, len(query)))
-        best = jaccard(np.minimum(shared + left, self.sizes), self.sizes, len(query))
-        found = np.flatnonzero(always | (among & (best >= least)))
-        looked_up = np.zeros(len(found), np.int32)
-        for rows in lists[len(lists) - left :]:
-            if len(rows) < _ADDS_FOR_A_LOOKUP * len(found):
-                shared[rows] += 1
-            else:
-                looked_up += _are_in(found, rows)
-        return found, jaccard(shared[found] + looked_up, self.sizes[found], len(query))
+        lists = self.lists(query)
+        found = np.flatnonzero(always | among)
+        added, next_look = 0, len(shared)
+        while lists and len(found) > _FEW * n:
+            shared[lists[0]] += 1
+            added += len(lists.pop(0))
+            if lists and added + len(lists[0]) > next_look:
+                next_look = 2 * (added + len(lists[0]))
+                least = max(least, self._reached(shared, lists, len(query), n, among))
+                best = self._similar(np.minimum(shared + len(lists), self.sizes), len(query))
+                found = np.flatnonzero(always | (among & (best >= least)))
+        return found, self._exact(found, shared, lists, len(query))
 
-    def _nth(self, shared: Rows, among: NDArray[np.bool_], n: int, size: int) -> float:
-        """What the n-th nearest has at least, as far as is known."""
-        known = jaccard(shared, self.sizes, size)[among]
-        return (
-            float(np.partition(known, len(known) - n)[len(known) - n]) if len(known) >= n else 0.0
-        )
+    def _reached(
+        self, shared: Rows, lists: list[Rows], size: int, n: int, among: NDArray[np.bool_]
+    ) -> float:
+        """What the n-th nearest has at least: n that look near now are measured."""
+        known = np.where(among, self._similar(shared, size), -1.0)
+        if len(known) <= n:
+            return 0.0
+        nearest = np.argpartition(known, len(known) - n)[len(known) - n :]
+        exact = self._exact(nearest, shared, lists, size)
+        return max(float(exact.min()), 0.0) if among[nearest].all() else 0.0
+
+    def _exact(
+        self, texts: NDArray[np.intp], shared: Rows, lists: list[Rows], size: int
+    ) -> NDArray[np.float64]:
+        """The similarities of these texts, whose counts lack these lists."""
+        counts = shared[texts]
+        for rows in lists:
+            counts += _are_in(texts, rows)
+        return jaccard(counts, self.sizes[texts], size)
+
+    def _similar(self, shared: Rows, size: int) -> NDArray[np.float64]:
+        return jaccard(shared, self.sizes, size)
 
 
 def jaccard(shared: Rows, sizes: Rows, size: int) -> NDArray[np.float64]:
