@@ -165,8 +165,6 @@ def test_what_cohere_wrote_goes_back_as_it_was() -> None:
     [
         (asked(service_tier="flex"), "service_tier"),
         (asked(stop=("a", "b", "c", "d", "e", "f")), "stop"),
-        (asked(tool_choice="required"), "tool_choice"),
-        (asked(tool_choice="other", tools=(WEATHER,)), "tool_choice"),
         (asked(Message(role="system", content="Only this")), "messages"),
         (asked(Message(role="assistant", content=(Image(uri=PNG),))), "messages"),
         (asked(Message(role="user", content=(Image(uri="gs://b/a.png"),))), "messages"),

@@ -189,8 +189,6 @@ def test_reasoning_effort(model: str, effort: Any, thinking: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (asked(tool_choice="required"), "tool_choice"),
-        (asked(tool_choice="other", tools=(WEATHER,)), "tool_choice"),
         (asked(service_tier="turbo"), "service_tier"),
         (asked(stop=("a", "b", "c", "d", "e", "f")), "stop"),
         (asked(Message(role="system", content="Only this")), "messages"),
