@@ -90,6 +90,15 @@ def test_what_is_too_large_is_blocked_and_logged_in_part() -> None:
     assert check_input(Guard(max_input_characters=None), request).blocked is None
 
 
+def test_of_a_request_that_no_event_could_hold_the_log_gets_the_end() -> None:
+    call = ToolCall(id="1", name="f", arguments="z" * 20_000_000)
+    request = asked(*["x" * 20_000] * 1000, (call, Image(uri=DATA_URI)))
+    logged = check_input(Guard(), request).logged
+    assert len(logged.messages) == 100
+    assert logged.messages[-1].text == "z" * 2000 + " [19,998,000 more characters]"
+    assert len(logged.model_dump_json()) < 300_000
+
+
 def test_pictures_do_not_count_as_text() -> None:
     request = asked((Image(uri="data:image/png;base64," + "A" * 10_000),))
     assert check_input(Guard(max_input_characters=10), request).blocked is None

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tracemill import EventLog, Message, Request
 from tracemill.errors import InputError, UsageError
+from tracemill.events import FeedbackGiven
 from tracemill.llm import passages, prompts, templates
+from tracemill.llm.client import Client
 from tracemill.llm.prompts import Prompt
 
 GREETING = Prompt(
@@ -210,7 +212,7 @@ def test_a_version_is_its_content_and_nothing_else() -> None:
         name="other",
         description="",
         source="x.md",
-        variables=dict(reversed(GREETING.variables.items())),
+        variables=dict(reversed(list(GREETING.variables.items()))),
     )
     assert same.version == GREETING.version == "6a00c5de239f35a1e72792b069035a85"
     different = [
@@ -414,3 +416,17 @@ def test_the_passages_of_the_example_read_back_as_they_were(log: EventLog) -> No
         "Who said it?",
         (passages.Passage(1, "One", "Ann said it."), passages.Passage(2, "2", HOSTILE)),
     )
+
+
+def test_a_call_made_from_a_prompt_is_counted_for_its_version(log: EventLog) -> None:
+    prompts.examples(log)
+    prompt = prompts.get(log, "question-answering")
+    passage = {"title": "France", "text": "The capital of France is Paris. It has rivers."}
+    values = {"question": "What is the capital of France?", "passages": [passage]}
+    answer = Client(log).generate(prompts.render(prompt, values, model="local/extract"))
+    assert answer.text == "The capital of France is Paris. [1]"
+    log.append(FeedbackGiven(call_id=answer.call_id, score=1))
+    query = (
+        "SELECT prompt_version, labels, calls, failed, mean_feedback FROM prompts WHERE calls > 0"
+    )
+    assert log.sql(query).rows() == [(prompt.version, ["production"], 1, 0, 1.0)]

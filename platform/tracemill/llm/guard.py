@@ -14,7 +14,7 @@ from tracemill import pii
 from tracemill.llm import schema_check
 from tracemill.llm.injection import signs
 from tracemill.llm.providers import Reply
-from tracemill.llm.redaction import Redactor, changed, data_uris_by_digest, texts, untrusted
+from tracemill.llm.redaction import Redactor, changed, data_uris_by_digest, said, texts, untrusted
 from tracemill.messages import Message, Request, Text, ToolCall, content_of
 
 __all__ = ["Decision", "Guard", "Input", "Output", "check_input", "check_output"]
@@ -22,6 +22,8 @@ __all__ += ["data_uris_by_digest", "redact_error", "repair"]
 
 KEPT_OF_TOO_LARGE = 2_000
 """Characters of each text that the log gets of a request that was too large to send."""
+MESSAGES_KEPT_OF_TOO_LARGE = 100
+"""The last so many messages are those that the log gets of it."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,19 @@ def _too_large(guard: Guard, request: Request, decisions: list[Decision]) -> str
 
 
 def _shortened(request: Request) -> Request:
+    """What the log gets of a request that no event could hold."""
+
     def shorten(text: str) -> str:
         rest = len(text) - KEPT_OF_TOO_LARGE
         return text if rest <= 0 else f"{text[:KEPT_OF_TOO_LARGE]} [{rest:,} more characters]"
 
-    return changed(request, shorten).model_copy(update={"tools": (), "response_schema": None})
+    messages = tuple(
+        Message(role=message.role, content=shorten(said(message)))
+        for message in request.messages[-MESSAGES_KEPT_OF_TOO_LARGE:]
+    )
+    system = None if request.system is None else shorten(request.system)
+    less = {"messages": messages, "system": system, "tools": (), "response_schema": None}
+    return request.model_copy(update=less)
 
 
 # All but tab, line feed, carriage return and next line; halves of characters that UTF-8 cannot hold.

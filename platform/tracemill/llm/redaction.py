@@ -132,6 +132,11 @@ def texts(request: Request) -> list[str]:
     return [*found, json.dumps(request.response_schema) if request.response_schema else ""]
 
 
+def said(message: Message) -> str:
+    """All that is read of a message, part after part."""
+    return "\n".join(filter(None, map(_text, message.parts)))
+
+
 def untrusted(request: Request) -> list[str]:
     """What came from users and from functions."""
     return [
