@@ -163,12 +163,11 @@ def test_the_places_are_in_order_and_apart(text: str) -> None:
 
 
 HOSTILE = [
-    *("a", "a.", "a@", "@", "1", "1 ", "1.", "+1", "(1)", ":", "a:", "-", "_", "/", "=", "0", "4"),
-    *("sk-", "sk-a", "eyJ", "eyJa.", "eyJaaaaaaaa.", "token=", "key: ", "password: ", "passwd=a1"),
-    *("://", "a://a:", "a://a", "bearer ", "authorization: ", "tel 1", "DE", "DE89", "DE89 1234 "),
+    *("a", "a.", "a@", "1", "1 ", "(1)", ":", "a:", "-", "+1 2", "01 23 45 67 8", "2001:"),
+    *("sk-", "eyJa.", "eyJaaaaaaaa.", "token=", "key: ", "password: ", "passwd=a1", "tel 1"),
+    *("a://a:", "bearer ", "authorization: ", "DE89", "DE89 1234 ", "4111 1111 1111 1112 "),
     *("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAAAAAAAAAA\n"),
-    *("4111 1111 1111 1112 ", "12.", "ab:", "2001:", "AKIA", "SG.", "SG.aaaaaaaaaaaaaaaa."),
-    *("a@b.", "a@bbbbbbbbbbbbb-", "[email]", "01 23 45 67 8", "+1 2", "\n", " ", "\u00e9"),
+    *("SG.aaaaaaaaaaaaaaaa.", "a@bbbbbbbbbbbbb-", "[email]", "\u00e9"),
 ]
 
 

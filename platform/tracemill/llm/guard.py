@@ -248,10 +248,10 @@ def _is_no_answer(reply: Reply) -> bool:
 def _blocked_terms(guard: Guard, reply: Reply, decisions: list[Decision]) -> str | None:
     if not guard.blocked_terms:
         return None
-    said = [part.content for part in reply.parts if isinstance(part, Text)]
-    said += [part.arguments for part in reply.parts if isinstance(part, ToolCall)]
+    spoken = [part.content for part in reply.parts if isinstance(part, Text)]
+    spoken += [part.arguments for part in reply.parts if isinstance(part, ToolCall)]
     pattern = _any_of(guard.blocked_terms)
-    found = len(pattern.findall("\n".join([*said, reply.refusal or ""])))
+    found = len(pattern.findall("\n".join([*spoken, reply.refusal or ""])))
     if not found:
         return None
     message = f"the answer holds blocked terms ({_counted(found, 'place')}) and was held back"
