@@ -87,7 +87,7 @@ def test_a_finished_call_is_one_row_with_everything(log: EventLog) -> None:
         ]
     )
     row = one(log, "FROM calls")
-    row.pop("started_at"), row.pop("ended_at")
+    del row["started_at"], row["ended_at"]
     assert {name: value for name, value in row.items() if value is not None} == {
         "call_id": same["call_id"],
         "status": "finished",

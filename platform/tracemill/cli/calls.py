@@ -213,7 +213,7 @@ def _cells(found: Sequence[Row]) -> list[list[str]]:
     return [
         [
             row["call_id"][-_SHORT_ID:],
-            f"{row['started_at']:%H:%M:%S}" if same_day else f"{row['started_at']:%m-%d %H:%M:%S}",
+            f"{row['started_at']:%H:%M:%S}" if same_day else f"{row['started_at']:%m-%d %H:%M}",
             f"{row['provider']}/{row['request_model']}",
             row["status"],
             _ms(row["latency_ms"]),
@@ -235,8 +235,13 @@ def _ms(latency_ms: float | None) -> str:
 
 
 def _usd(cost: Decimal | None) -> str:
-    """At least two figures that matter: 12.34, 0.0012."""
-    return "" if cost is None else f"{cost:.2f}" if cost >= 1 else f"{cost:.2g}" if cost else "0"
+    """Two figures that matter, as far as there is room for them: 12.34, 0.0012."""
+    if cost is None or not cost:
+        return "" if cost is None else "0"
+    if cost < Decimal("0.000001"):
+        return "<0.000001"
+    places = 2 if cost >= 1 else min(6, 1 - cost.adjusted())
+    return f"{cost:.{places}f}"
 
 
 def _print_line(row: Row, *, as_json: bool) -> None:
@@ -266,7 +271,7 @@ def _print_signatures(
     rows = [
         [
             f"{row['n']:,}",
-            f"{row['last_at']:%m-%d %H:%M:%S}",
+            f"{row['last_at']:%m-%d %H:%M}",
             row["last_call"][-_SHORT_ID:],
             row["models"][0] + (f" +{len(row['models']) - 1}" if row["models"][1:] else ""),
             row["signature"],

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 40
 """A table for people stops here."""
 _PIPE_WIDTH = 160
-_LAST_WIDTH = 16  # of the last column, at least
+_LAST_WIDTH = 24  # of the last column, where others can be cut for it
+_CUT_WIDTH = 12  # no other column is cut further
+_NO_LESS = 8
 # Control characters but for tab and newline, halves of characters, and what turns the direction.
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]"
@@ -90,10 +92,10 @@ def print_lines(
     widths = [max(pair) for pair in zip(widths, least, strict=True)] if least else widths
     while (rest := total - sum(widths[:-1]) - 2 * (len(widths) - 1)) < _LAST_WIDTH:
         widest = max(range(len(widths) - 1), key=widths.__getitem__)
-        if widths[widest] <= _LAST_WIDTH:
+        if widths[widest] <= _CUT_WIDTH:
             break
         widths[widest] -= 1
-    widths[-1] = max(rest, _LAST_WIDTH)
+    widths[-1] = max(rest, _NO_LESS)
     for number, row in enumerate(shown):
         parts = [
             _fitted(cell, width, to_the_right=bool(columns) and columns[i] in right)
