@@ -15,7 +15,7 @@ from tracemill.llm.batch_results import decisions
 from tracemill.llm.batch_state import BatchState, state
 from tracemill.llm.guard import Input, check_input, data_uris_by_digest
 from tracemill.llm.providers import Adapter, Provider, Wire
-from tracemill.llm.providers.batch import BatchAdapter, batch_adapter
+from tracemill.llm.providers.batch import BatchAdapter, batch_adapter, label
 from tracemill.messages import Asked, Request
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ def prepared(client: "Client", requests: Sequence[Request]) -> Work:
         )
     prefix, _, model = models[0].partition("/")
     provider = providers.find(prefix)
+    if not model:
+        raise CallFailed(
+            "unknown_model", f"model {models[0]!r} names no model: write {prefix}/model"
+        )
     batches = batch_adapter(prefix, provider)
     if len(requests) > batches.LIMITS.calls:
         raise _too_large(prefix, f"{batches.LIMITS.calls:,} calls, not {len(requests):,}")
@@ -105,7 +109,7 @@ def begin(
     event = BatchSubmitted(
         batch_id=batch_id,
         provider=work.provider.name,
-        request_model=work.model[:200],
+        request_model=label(work.model),
         calls={call_id: call_id for call_id in calls},
         inputs={"prefix": work.prefix, "requests_sha256": digest},
     )

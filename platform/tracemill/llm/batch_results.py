@@ -19,7 +19,7 @@ from tracemill.llm import providers
 from tracemill.llm.batch_state import BatchState
 from tracemill.llm.guard import Decision, Output, check_output, redact_error
 from tracemill.llm.providers import Reply
-from tracemill.llm.providers.batch import Outcome, Progress, batch_adapter
+from tracemill.llm.providers.batch import Outcome, Progress, batch_adapter, label
 from tracemill.llm.providers.fields import malformed
 from tracemill.messages import Json, Request, Usage, content_of
 
@@ -73,7 +73,7 @@ def fail_calls(
 ) -> None:
     """Append a failure for each of the calls."""
     why = error or _without_result(known)
-    for chunk in chunks(_failed(client, known, about, why) for about in running.values()):
+    for chunk in chunks(_failed(known, about, why) for about in running.values()):
         _append(client.log, chunk)
 
 
@@ -179,12 +179,12 @@ def _end(
 ) -> End:
     if isinstance(end, Reply):
         return _finished(client, known, about, end)
-    return _failed(client, known, about, end)
+    return _failed(known, about, end)
 
 
 def _finished(client: "Client", known: BatchState, about: dict[str, Any], reply: Reply) -> End:
     when = known.ended_at or datetime.now(UTC)
-    model = _label(reply.response_model or known.model)
+    model = label(reply.response_model or known.model)
     usage = reply.usage or Usage(estimated=True)
     price = prices.cost(known.provider, model, usage, when, service_tier="batch")
     checked = _checked(client, known, reply)
@@ -212,12 +212,11 @@ def _checked(client: "Client", known: BatchState, reply: Reply) -> Output:
     return check_output(client.guard, Request.of("", model=known.model), reply)
 
 
-def _failed(client: "Client", known: BatchState, about: dict[str, Any], error: CallFailed) -> End:
-    redacts = client.guard is not None and client.guard.redact != "off"
+def _failed(known: BatchState, about: dict[str, Any], error: CallFailed) -> End:
     event = LlmCallFailed(
         **_about(known, about, known.ended_at or datetime.now(UTC)),
-        error_type=_label(error.error_type),
-        error_message=redact_error(str(error)) if redacts else str(error),
+        error_type=label(error.error_type),
+        error_message=redact_error(str(error)),
         error_code=_optional(error.code),
         status=error.status,
         request_id=_optional(error.request_id),
@@ -274,12 +273,8 @@ def _streams(known: BatchState) -> list[str]:
     return [f"call:{call_id}" for call_id in known.calls.values()]
 
 
-def _label(text: str) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:200]
-
-
 def _optional(text: str | None) -> str | None:
-    return None if text is None else _label(text)
+    return None if text is None else label(text)
 
 
 _OF_BATCH = "FROM events WHERE position > ? AND stream IN (SELECT unnest(?::VARCHAR[]))"

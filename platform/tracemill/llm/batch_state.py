@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tracemill.errors import UsageError
 from tracemill.events import BatchCollected, BatchProgressed, BatchSubmitted, Recorded
-from tracemill.llm.providers.batch import Progress, State
+from tracemill.llm.providers.batch import Progress, State, label
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
@@ -118,14 +118,15 @@ def after(known: BatchState, recorded: Recorded) -> BatchState:
 
 def news(known: BatchState, progress: Progress) -> BatchProgressed | None:
     """The event that a provider's answer is worth; None where it says nothing new."""
-    told = (progress.remote_id, progress.state, progress.raw_state, progress.counts)
+    word = label(progress.raw_state)
+    told = (progress.remote_id, progress.state, word, progress.counts)
     if known.ended or told == (known.remote_id, known.state, known.raw_state, known.counts):
         return None
     return BatchProgressed(
         batch_id=known.batch_id,
-        remote_id=progress.remote_id[:200],
+        remote_id=progress.remote_id,
         state=progress.state,
-        raw_state=progress.raw_state[:200],
+        raw_state=word,
         counts=progress.counts,
         error_message=progress.error_message,
     )

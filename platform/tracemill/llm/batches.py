@@ -20,6 +20,7 @@ from tracemill.llm import batch_find, batch_results, providers
 from tracemill.llm.batch_requests import Work, begin, digest_of, encoded, prepared, record
 from tracemill.llm.batch_results import read_json
 from tracemill.llm.batch_state import BatchState, begun, news, state, states
+from tracemill.llm.guard import redact_error
 from tracemill.llm.providers import Reply, Wire
 from tracemill.llm.providers.batch import BatchAdapter, Progress, batch_adapter
 from tracemill.messages import Request
@@ -95,8 +96,13 @@ def submit(client: "Client", requests: Sequence[Request], *, batch_id: str | Non
         raise UsageError(
             f"batch {batch_id} was submitted with other requests: leave out batch_id for a new one"
         )
-    if before and (before.remote_id or before.ended):
+    if before and before.remote_id:
         return batch_id
+    if before and before.ended:
+        raise UsageError(
+            f"batch {batch_id} ended before {before.prefix} had it ({before.raw_state}): "
+            "leave out batch_id for a new one"
+        )
     calls = list(before.calls) if before else [new_id() for _ in requests]
     sample, items = encoded(work, calls)
     known = before or begin(client, batch_id, work, calls, digest)
@@ -282,6 +288,9 @@ def _given_up(client: "Client", known: BatchState, word: str, why: str | None = 
 
 
 def _appended(client: "Client", known: BatchState, event: BatchProgressed) -> BatchState:
+    if event.error_message:
+        clean = redact_error(event.error_message)
+        event = event.model_copy(update={"error_message": clean})
     client.log.append(event)
     return state(client.log, known.batch_id)
 

@@ -223,9 +223,7 @@ class Call:
 
     def _clean(self, text: str) -> str:
         """An error message without keys, ours or others, that a provider may have repeated."""
-        if self.secret:
-            text = text.replace(self.secret, "[key]")
-        return guard.redact_error(text)
+        return clean(text, self.secret)
 
     def _answered(self, reply: Reply, usage: Usage) -> dict[str, Any]:
         """What finished and aborted calls have in common."""
@@ -279,6 +277,11 @@ def _written(part: Part) -> str:
             return f"{name} {arguments}"
         case _:
             return ""
+
+
+def clean(text: str, secret: str | None) -> str:
+    """An error message without the key that was sent, and without others and personal data."""
+    return guard.redact_error(text.replace(secret, "[key]") if secret else text)
 
 
 def _label(text: str) -> str:

@@ -18,7 +18,7 @@ from tracemill.errors import CallFailed
 from tracemill.events import BreakerChanged
 from tracemill.llm import providers, retry
 from tracemill.llm.breaker import Breaker, Change
-from tracemill.llm.call import Call, Labels
+from tracemill.llm.call import Call, Labels, clean
 from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send, Sleep
 from tracemill.llm.limits import Limiter, Limits, Reservation
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
@@ -134,6 +134,7 @@ class Lines:
             try:
                 return (yield from ask(line, wire))
             except CallFailed as error:
+                error.args = (clean(str(error), line.key),)
                 wait_s = retry.wait_s(error, attempt) if retry_too else None
                 if wait_s is None:
                     raise

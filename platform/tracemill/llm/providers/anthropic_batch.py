@@ -22,6 +22,7 @@ from tracemill.llm.providers.batch import (
     counts,
     lines,
     moment,
+    name_of,
     no_outcome,
     parsed,
     read_reply,
@@ -73,7 +74,7 @@ def create(batch_id: str, items: Sequence[bytes], sample: Wire, file_id: str | N
 def read(body: Any) -> Progress:
     """A message batch."""
     batch = obj(body)
-    remote_id, status = text(batch.get("id")), text(batch.get("processing_status"))
+    remote_id, status = name_of(batch.get("id")), text(batch.get("processing_status"))
     if not remote_id or not status:
         raise malformed("the answer is not a batch: it has no id or no processing_status")
     state = _STATES.get(status, "unknown")

@@ -141,6 +141,16 @@ def batch_adapter(prefix: str, provider: Provider) -> BatchAdapter:
 # Reading what may be anything
 
 
+def name_of(value: Any) -> str:
+    """The provider's id of a batch; empty where it is none that the log can hold."""
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= 200 else ""
+
+
+def label(text: str) -> str:
+    """What of a provider's word fits into a label of the log."""
+    return "".join(letter for letter in text if letter.isprintable())[:200]
+
+
 def counts(value: Any, names: Mapping[str, str] | None = None) -> dict[str, int]:
     """The whole numbers of an object, also those written as text; renamed where `names` says so."""
     found = obj(value).items()

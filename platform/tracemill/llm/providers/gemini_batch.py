@@ -19,6 +19,7 @@ from tracemill.llm.providers.batch import (
     State,
     counts,
     moment,
+    name_of,
     no_outcome,
     read_reply,
 )
@@ -87,7 +88,7 @@ def read(body: Any) -> Progress:
     """An operation, or the batch that is its metadata."""
     operation = obj(body)
     batch = obj(operation.get("metadata")) or operation
-    remote_id = text(operation.get("name")) or text(batch.get("name"))
+    remote_id = name_of(operation.get("name")) or name_of(batch.get("name"))
     if not remote_id:
         raise malformed("the answer is not a batch: it has no name")
     raw_state = text(batch.get("state"))

@@ -20,6 +20,7 @@ from tracemill.llm.providers.batch import (
     State,
     counts,
     lines,
+    name_of,
     no_outcome,
     parsed,
     read_reply,
@@ -88,7 +89,7 @@ def create(batch_id: str, items: Sequence[bytes], sample: Wire, file_id: str | N
 def read(body: Any) -> Progress:
     """A batch object."""
     batch = obj(body)
-    remote_id, status = text(batch.get("id")), text(batch.get("status"))
+    remote_id, status = name_of(batch.get("id")), text(batch.get("status"))
     if not remote_id or not status:
         raise malformed("the answer is not a batch: it has no id or no status")
     files = (text(batch.get(name)) for name in ("output_file_id", "error_file_id"))
