@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.log.made import call, events, harvested
+from tracemill import prices
 from tracemill.errors import LogDamaged
 from tracemill.events import KINDS, Happened, LlmCallFailed, LlmCallFinished, LlmCallStarted
 from tracemill.log import EventLog, rows
@@ -59,19 +60,23 @@ class Day(NamedTuple):
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    recorded_usd: Decimal = Decimal(0)
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
 
     def plus(self, event: LlmCallFinished | LlmCallFailed) -> "Day":
         if isinstance(event, LlmCallFailed):
             return self._replace(calls=self.calls + 1, failed=self.failed + 1)
+        model, usage = event.request_model, event.usage
+        usd = prices.cost(event.provider, model, usage, event.occurred_at).usd
         return Day(
             self.calls + 1,
             self.failed,
             self.input_tokens + event.usage.input_tokens,
             self.output_tokens + event.usage.output_tokens,
-            self.cost_usd + (event.cost_usd or 0),
-            self.unpriced + (event.cost_usd is None),
+            self.recorded_usd + (event.cost_usd or 0),
+            self.cost_usd + (usd or 0),
+            self.unpriced + (usd is None),
         )
 
 
@@ -118,7 +123,7 @@ def asked(log: EventLog) -> tuple[dict[tuple[date, str, str], Day], dict[str, di
 made_calls = st.builds(
     call,
     st.none() | st.text(max_size=20),
-    model=st.sampled_from(["small", "large"]),
+    model=st.sampled_from(["extract", "large"]),
     at=st.datetimes(timezones=st.just(UTC)).map(
         lambda m: m.replace(year=2026, month=1, day=1 + m.day % 3)
     ),

@@ -79,27 +79,36 @@ class Rates(NamedTuple):
 def rates(usd_per_million: Mapping[str, Decimal]) -> Rates:
     """From the prices of units in US dollars for a million."""
     price = {unit: int(usd.scaleb(ATTO - 6)) for unit, usd in usd_per_million.items()}
-    has = {unit: int(unit in price) for unit in UNITS}
 
     def added(unit: str) -> int:
         whole = PART_OF[unit]
-        return price[unit] - price[whole] if has[unit] and whole else price.get(unit, 0)
+        return price[unit] - (price[whole] if whole else 0) if unit in price else 0
 
-    audio_read = added("cache_read_audio")
-    if has["cache_read_audio"]:  # it is a part of both, and its tokens must not count twice
-        audio_read -= added("input_audio")
+    def has(unit: str) -> int:
+        return int(unit in price)
+
     return Rates(
-        frozenset(price),
-        *(audio_read if unit == "cache_read_audio" else added(unit) for unit in PART_OF),
-        price.get(PER_CALL, 0),
-        {unit: price[unit] for unit in COUNTED if has[unit]},
-        has["cache_read"],
-        has["cache_write"],
-        has["cache_write_1h"],
-        has["input_audio"],
-        has["cache_read_audio"],
-        has["reasoning"],
-        has["output_audio"],
+        priced=frozenset(price),
+        input=added("input"),
+        output=added("output"),
+        cache_read=added("cache_read"),
+        cache_write=added("cache_write"),
+        cache_write_1h=added("cache_write_1h"),
+        reasoning=added("reasoning"),
+        input_audio=added("input_audio"),
+        # A part of two: what it adds to the one is taken off, or it would count twice.
+        cache_read_audio=has("cache_read_audio")
+        * (added("cache_read_audio") - added("input_audio")),
+        output_audio=added("output_audio"),
+        per_call=price.get(PER_CALL, 0),
+        counted={unit: price[unit] for unit in COUNTED if unit in price},
+        has_read=has("cache_read"),
+        has_write=has("cache_write"),
+        has_write_1h=has("cache_write_1h"),
+        has_input_audio=has("input_audio"),
+        has_read_audio=has("cache_read_audio"),
+        has_reasoning=has("reasoning"),
+        has_output_audio=has("output_audio"),
     )
 
 
