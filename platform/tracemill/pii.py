@@ -159,7 +159,10 @@ def _phone(text: str) -> bool:
 
 
 def _ipv4(text: str) -> bool:
-    address = IPv4Address(text)
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        return False
     return not (address.is_loopback or address.is_unspecified or text.startswith("255."))
 
 
@@ -314,7 +317,7 @@ RULES: tuple[Rule, ...] = (
         "iban",
         (),
         re.compile(
-            rf"{_APART}(?<![A-Za-z0-9])(?=[A-Za-z]{{2}}\d\d)(?i:{_IBAN})(?![A-Za-z0-9]){_END}"
+            rf"{_APART}(?<![A-Za-z0-9])(?=[A-Za-z]{{2}}\d\d)(?ai:{_IBAN})(?![A-Za-z0-9]){_END}"
         ),
         _iban,
     ),

@@ -1,8 +1,8 @@
 """Jinja templates, in a sandbox: values in, text out, and nothing else.
 
 A template may write values, choose, loop over what it was given, and filter. It may not call,
-include, define or multiply, so that what it costs is bounded by the values; Jinja's own sandbox
-stands behind that and refuses attributes of Python's.
+include, assign or multiply, so that what it costs follows from its length and its values; Jinja's
+own sandbox stands behind that and refuses attributes of Python's.
 """
 
 import json
@@ -28,13 +28,19 @@ _REFUSED = {
     "FromImport": "imports",
     "Extends": "inheritance",
     "Block": "inheritance",
+    "Assign": "assignments",
+    "AssignBlock": "assignments",
+    "With": "assignments",
     "Mul": "products",
     "Pow": "powers",
+    "Mod": "remainders",
 }
+_DEEPEST = 3
+_LARGEST = 10_000
 _FILTERS = {
-    "abs", "batch", "capitalize", "default", "dictsort", "first", "float", "groupby", "indent",
-    "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject",
-    "rejectattr", "replace", "reverse", "round", "select", "selectattr", "shield", "slice",
+    "abs", "capitalize", "default", "dictsort", "first", "groupby", "indent",
+    "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject",
+    "rejectattr", "replace", "reverse", "round", "select", "selectattr", "shield",
     "sort", "string", "sum", "title", "tojson", "trim", "truncate", "unique", "upper",
     "wordcount", "wordwrap",
 }  # fmt: skip
@@ -71,7 +77,14 @@ def render(template: str, values: Mapping[str, Any], where: str) -> str:
                 raise UsageError(f"{where}: the text grows beyond {MAX_CHARACTERS:,} characters")
     except TemplateError as error:
         raise UsageError(f"{where}: {_sentence(error)}") from error
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UsageError(f"{where} does not fit its values: {_sentence(error)}") from error
     return "".join(pieces)
 
@@ -116,6 +129,8 @@ def _variables(template: str) -> frozenset[str]:
         ) from error
     for node in tree.find_all(nodes.Node):
         _check(node)
+    if _depth(tree) > _DEEPEST:
+        raise UsageError(f": loops may stand {_DEEPEST} deep in each other: give it flatter values")
     return frozenset(find_undeclared_variables(tree))
 
 
@@ -131,6 +146,8 @@ def _check(node: Any) -> None:
             f", line {node.lineno}: there is no filter {node.name!r}: "
             f"there are {', '.join(sorted(_FILTERS))}"
         )
+    if kind == "Const" and isinstance(node.value, (int, float)) and abs(node.value) > _LARGEST:
+        raise UsageError(f", line {node.lineno}: {node.value} is more than {_LARGEST:,}")
     if kind == "Name" and node.name == "self":
         raise UsageError(f", line {node.lineno}: `self` is no variable: choose another name")
     if kind == "Getattr" and node.attr.startswith("_"):
@@ -138,6 +155,11 @@ def _check(node: Any) -> None:
             f", line {node.lineno}: access to the attribute {node.attr!r} is refused: "
             "a template sees values, not Python"
         )
+
+
+def _depth(node: Any) -> int:
+    own = type(node).__name__ == "For"
+    return own + max((_depth(child) for child in node.iter_child_nodes()), default=0)
 
 
 @lru_cache(maxsize=256)
@@ -162,7 +184,11 @@ def _environment() -> "ImmutableSandboxedEnvironment":
     )
     # What is left in a template's reach is what it was given.
     environment.globals = {}
-    cast("dict[str, Any]", environment.filters).update(tojson=_json, shield=shield)  # pyright: ignore[reportUnknownMemberType]
+    filters = cast("dict[str, Any]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
+    filters.update(tojson=_json, shield=shield)
+    # Filters such as `map` take the names of others.
+    for name in filters.keys() - _FILTERS:
+        del filters[name]
     return environment
 
 
