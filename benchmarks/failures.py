@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks import report
 from benchmarks.report import Table, console, number, quantile
 from benchmarks.workload import write_text
 from tracemill.events import Happened, LlmCallFailed, LlmCallFinished, LlmCallStarted, new_id
-from tracemill.log import EventLog
+from tracemill.log import EventLog, similar
 from tracemill.messages import Message, Usage
 
 TEMPLATES = 30
@@ -111,3 +112,108 @@ def fill(log: EventLog, text: Path, calls: int) -> None:
     for batch in Failures(text).batches(calls):
         log.append(batch)
     log.fold()
+    log.compact()
+
+
+def main() -> None:
+    """Fill a log, ask it, compare, report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.failures", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the log")
+    calls = 25_000 if parser.parse_args().quick else 500_000
+    began = time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix=".benchmark-", dir=report.ROOT / "warehouse"))
+    try:
+        with EventLog(scratch / "log", fold_after_events=100_000) as log:
+            text = write_text(scratch / "text.txt")
+            fill(log, text, calls)
+            table = measured(log, text, calls)
+    finally:
+        shutil.rmtree(scratch)
+    flags = "".join(f" {argument}" for argument in sys.argv[1:])
+    heading = f"`python -m benchmarks.failures{flags}` on {report.machine()}; {time.monotonic() - began:,.0f} s."
+    console.print(heading)
+    table.show()
+    report.write("failures", heading, [table])
+
+
+def measured(log: EventLog, text: Path, calls: int) -> Table:
+    """The first question, later ones, and whether the answers are right."""
+    before = _memory()
+    first, _ = _timed(log, "no answer within 30 s")
+    memory = _memory() - before
+    failed = log.sql("SELECT call_id, prompt FROM failures USING SAMPLE 300 (reservoir, 1)")
+    ids: list[str] = failed["call_id"].to_list()
+    rows = [
+        ("first question, which reads the log", f"{first:,.1f} s", "", ""),
+        _row("a call that failed", log, ids),
+        _row("a prompt", log, [" ".join(p.split()[5:]) for p in failed["prompt"].to_list()]),
+        _row("an error message", log, [f"no answer within {i} s" for i in range(300)]),
+        _row("a text like nothing there", log, [f"zyx{i} wvu{i} tsr{i}" for i in range(300)]),
+        _row(
+            "a call that failed, another call before each", log, ids[:100], Failures(text, seed=1)
+        ),
+    ]
+    rows.append(("right, of ten, against brute force", _recall(log, ids[:40]), "", ""))
+    return Table(
+        f"Failures like this one: the ten nearest of {calls // 5:,}, in a log of {calls * 2:,} events",
+        ("", "median", "p95", "p99"),
+        rows,
+        f"The index took {memory:,.0f} MB more than the process had at its greatest before. Brute force "
+        "compares the asked call with every failure as the definition says, in plain Python sets.",
+    )
+
+
+def _row(
+    name: str, log: EventLog, questions: list[str], more: Failures | None = None
+) -> tuple[str, ...]:
+    took: list[float] = []
+    for place, question in enumerate(questions):
+        if more:
+            log.append(more.call(fails=place % 5 == 0))
+        took.append(_timed(log, question)[0])
+    took.sort()
+    return name, *(f"{number(1000 * quantile(took, q))} ms" for q in (0.5, 0.95, 0.99))
+
+
+def _timed(log: EventLog, question: str) -> tuple[float, list[str]]:
+    began = time.perf_counter()
+    found = log.find_similar_failures(question)
+    return time.perf_counter() - began, found["call_id"].to_list()
+
+
+def _recall(log: EventLog, ids: list[str]) -> str:
+    """Share of the true ten that are found; among equals the latest are the true ones."""
+    half = similar.MOST_CHARACTERS // 2
+    failures = log.sql(
+        "SELECT call_id, signature, error_type, words_of(CASE WHEN length(prompt) > ? "
+        "THEN left(prompt, ?) || ' ' || right(prompt, ?) ELSE prompt END) AS words "
+        "FROM failures ORDER BY position",
+        [2 * half, half, half],
+    ).rows()
+    pairs = {row[0]: set(pairwise(["", *row[3].split(" ")])) for row in failures}
+    about = {row[0]: row[1:3] for row in failures}
+    found = 0
+    for asked in ids:
+        mine, (signature, error_type) = pairs[asked], about[asked]
+        ranked = sorted(
+            (
+                signature != row[1],
+                error_type != row[2],
+                -len(mine & pairs[row[0]]) / max(1, len(mine | pairs[row[0]])),
+                -place,
+            )
+            for place, row in enumerate(failures)
+            if row[0] != asked
+        )
+        true = {failures[-each[-1]][0] for each in ranked[:10]}
+        found += len(true & set(_timed(log, asked)[1]))
+    return f"{found / len(ids):.2f}"
+
+
+def _memory() -> float:
+    """The most that this process has taken, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+if __name__ == "__main__":
+    main()

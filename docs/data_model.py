@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 from tracemill.events import KINDS, Happened, Recorded
 from tracemill.log import EventLog
 from tracemill.log.views import definitions
-from tracemill.messages import Message, Usage
+from tracemill.messages import (
+    Image,
+    Message,
+    Reasoning,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 
 PAGE = Path(__file__).with_name("data-model.md")
 
@@ -71,7 +80,7 @@ def _stream(event: type[Happened]) -> str:
 
 def _values() -> Iterator[str]:
     yield "## Values inside events\n"
-    for value in (Message, Usage):
+    for value in (Message, Text, Reasoning, ToolCall, ToolResult, Image, Tool, Usage):
         yield f"### `{value.__name__}`\n\n{_summary(value)}\n"
         yield _table("field", fields_of(value))
 

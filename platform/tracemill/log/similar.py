@@ -52,7 +52,10 @@ _FAILURES = f"""
 """  # noqa: S608
 _SHOWN = ("call_id", "when", "model", "status", "error_type", "error", "signature", "prompt")
 _STEPS = f"""
-    SELECT position, substr(kind, 10) AS step, call_id, model, fallback_of, {_HASH} AS prompt, conversation_id
+    SELECT position, substr(kind, 10) AS step, call_id, model, fallback_of, {_HASH} AS prompt,
+      conversation_id, kind <> 'llm.call.started' AND kind <> 'llm.call.cached'
+        AND (kind <> 'llm.call.finished' OR contains(payload, 'refusal')
+          OR contains(payload, 'content_filter')) AS suspect
     FROM (
       SELECT *, substr(stream, 6) AS call_id, provider || '/' || request_model AS model,
         CASE WHEN kind IN ('llm.call.started', 'llm.call.cached')
@@ -163,20 +166,24 @@ class Failures:
             raise
 
     def _add(self, after: int, upto: int) -> None:
-        failed = self._log.arrow(_FAILURES, [after, upto])
-        if len(failed):
-            columns = [failed[name].to_pylist() for name in ("signature", "error_type")]
-            errors = [
-                self._errors.setdefault(Error(*error), len(self._errors))
-                for error in zip(*columns, strict=True)
-            ]
-            words = failed["words"].combine_chunks()
-            postings = Postings.of(pairs_of(words), len(failed))
-            block = Block(failed.select(_SHOWN), postings, np.array(errors, np.int32))
-            self._blocks.append(block)
+        steps = self._log.arrow(_STEPS, [after, upto])
+        suspect = pc.any(steps["suspect"]).as_py()
+        # Asking costs more than anything else when there is little that is new.
+        failed = self._log.arrow(_FAILURES, [after, upto]) if suspect else None
+        if failed is not None and len(failed):
+            self._blocks.append(self._block(failed))
             self._merge()
-        self._follow(failed, after, upto)
+        self._follow(failed, steps)
         self._forget()
+
+    def _block(self, failed: pa.Table) -> Block:
+        columns = [failed[name].to_pylist() for name in ("signature", "error_type")]
+        errors = [
+            self._errors.setdefault(Error(*error), len(self._errors))
+            for error in zip(*columns, strict=True)
+        ]
+        postings = Postings.of(pairs_of(failed["words"].combine_chunks()), len(failed))
+        return Block(failed.select(_SHOWN), postings, np.array(errors, np.int32))
 
     def _merge(self) -> None:
         """As few blocks as can be had without doing the same work over and over."""
@@ -187,9 +194,10 @@ class Failures:
                 return
             self._blocks[-2:] = [one.plus(last)]
 
-    def _follow(self, failed: pa.Table, after: int, upto: int) -> None:
-        prompts = dict(zip(*_lists(failed, "position", "prompt_hash"), strict=True))
-        for batch in self._log.arrow(_STEPS, [after, upto]).to_batches(max_chunksize=8_192):
+    def _follow(self, failed: pa.Table | None, steps: pa.Table) -> None:
+        known = ([], []) if failed is None else _lists(failed, "position", "prompt_hash")
+        prompts = dict(zip(*known, strict=True))
+        for batch in steps.drop_columns("suspect").to_batches(max_chunksize=8_192):
             for position, step, call_id, model, fallback_of, prompt, conversation in zip(
                 *(column.to_pylist() for column in batch.columns), strict=True
             ):
