@@ -1,6 +1,8 @@
 """The circuit breaker: what opens it, what does not, and that one probe at most is out."""
 
+import inspect
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -297,6 +299,10 @@ def test_a_ticket_counts_once(breaker: Breaker) -> None:
     assert [breaker.failed(ticket, error()) for _ in range(20)] == [None] * 20
     assert fail(breaker, 3) == []
     assert len(fail(breaker)) == 1
+
+
+def test_its_time_is_no_clock_that_can_be_set() -> None:
+    assert inspect.signature(Breaker).parameters["clock"].default is time.monotonic
 
 
 def test_breakers_are_apart(clock: Clock) -> None:

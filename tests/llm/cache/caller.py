@@ -78,3 +78,14 @@ def lead_and_wait(where: str, lease_s: float, led: Any) -> None:
     """A process that will be killed while it holds the lease."""
     led.put(opened(where).lead(KEY, lease_s))
     threading.Event().wait(WITHIN_S)
+
+
+def put_for_ever(where: str, begun: Any) -> None:
+    """A process that will be killed while it writes."""
+    cache, n = opened(where), 0
+    while True:
+        cache.put(f"{n % 50}", answered(f"{n}" * 5000), HOUR_S)
+        cache.lead(f"lead {n}", 0.001)
+        n += 1
+        if n == 100:
+            begun.put(n)

@@ -28,7 +28,7 @@ from tests.log.made import values
 from tracemill.llm.cache import Cache, storable
 from tracemill.messages import Response, ToolCall, Usage
 
-_spawn = multiprocessing.get_context("spawn")
+spawn = multiprocessing.get_context("spawn")
 
 
 class CacheContract:
@@ -253,8 +253,10 @@ class ProcessesContract:
     """The same between processes; a subclass gives a fixture `where`."""
 
     def test_of_many_processes_one_makes_the_call(self, where: str, tmp_path: Path) -> None:
-        calls, barrier = tmp_path / "calls", _spawn.Barrier(4)
-        children = [_spawn.Process(target=ask, args=(where, calls, barrier)) for _ in range(4)]
+        calls, barrier = tmp_path / "calls", spawn.Barrier(4)
+        children = [
+            spawn.Process(target=ask, args=(where, calls, barrier), daemon=True) for _ in range(4)
+        ]
         for child in children:
             child.start()
         for child in children:
@@ -263,8 +265,8 @@ class ProcessesContract:
         assert calls.read_text() == "called\n" * 3  # one for each of the keys
 
     def test_a_holder_that_is_killed_is_followed_when_its_lease_ends(self, where: str) -> None:
-        led = _spawn.SimpleQueue()
-        child = _spawn.Process(target=lead_and_wait, args=(where, 0.5, led))
+        led = spawn.SimpleQueue()
+        child = spawn.Process(target=lead_and_wait, args=(where, 0.5, led), daemon=True)
         child.start()
         token = led.get()
         assert token
@@ -279,8 +281,8 @@ class ProcessesContract:
         assert cache.lead(KEY, HOUR_S) is None
 
     def test_a_lease_of_a_dead_process_holds_until_its_end(self, where: str) -> None:
-        led = _spawn.SimpleQueue()
-        child = _spawn.Process(target=lead_and_wait, args=(where, HOUR_S, led))
+        led = spawn.SimpleQueue()
+        child = spawn.Process(target=lead_and_wait, args=(where, HOUR_S, led), daemon=True)
         child.start()
         assert led.get()
         child.kill()

@@ -85,6 +85,12 @@ def test_the_same_model_at_another_place_is_another() -> None:
     assert len(keys) == 3
 
 
+def test_what_stands_beside_each_other_does_not_run_together() -> None:
+    assert key(Request.of("b:c", model="a/x")) != key(Request.of("c", model="a/x:b"))
+    assert key(Request.of("hi", stop=("a", "b"))) != key(Request.of("hi", stop=("ab",)))
+    assert key(Request.of("hi", system="yo")) != key(Request.of("yohi"))
+
+
 def test_text_is_text_however_it_is_written() -> None:
     plain = Request.of("hi")
     parts = plain.model_copy(

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.llm.cache.caller import HOUR_S, KEY, answered, one_flight, until
-from tests.llm.cache.contract import CacheContract, ProcessesContract
+from tests.llm.cache.caller import HOUR_S, KEY, WITHIN_S, answered, one_flight, put_for_ever, until
+from tests.llm.cache.contract import CacheContract, ProcessesContract, spawn
 from tracemill.llm.cache import Cache, FileCache
 from tracemill.messages import Response
 
@@ -316,6 +316,31 @@ def test_a_full_disk_is_a_miss_and_what_is_there_is_still_given(
     assert "is not used: database or disk is full" in caplog.text
     assert cache.get(KEY) == answered()
     assert cache.get("large") is None
+
+
+def test_processes_that_are_killed_while_they_write_leave_a_sound_file(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = spawn.SimpleQueue()
+    where = str(folder / DB)
+    children = [
+        spawn.Process(target=put_for_ever, args=(where, begun), daemon=True) for _ in range(3)
+    ]
+    for child in children:
+        child.start()
+    for _ in children:  # all of them, before any is killed: it may hold the queue's lock
+        begun.get()
+    for child in children:
+        child.kill()
+        child.join(WITHIN_S)
+    cache = FileCache(folder / DB)
+    found = [cache.get(str(n)) for n in range(50)]
+    assert all(found)
+    cache.put(KEY, answered(), HOUR_S)
+    assert cache.get(KEY) == answered()
+    assert caplog.text == ""
+    connection = apsw.Connection(where)
+    assert connection.pragma("integrity_check") == "ok"
 
 
 def test_many_open_a_new_folder_at_once(folder: Path) -> None:
