@@ -57,7 +57,7 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with a header.")] = False,
     warehouse: Warehouse = None,
 ) -> None:
-    """Ask the log anything. The views are events, calls, costs_by_day, failures.
+    """Ask the log anything: its views are events, calls, failures, costs_by_day and others.
 
     Examples:
 

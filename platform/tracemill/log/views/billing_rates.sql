@@ -123,29 +123,29 @@ SELECT
   a.tier_start,  -- for prompts of more tokens than this
   a.tier_end,  -- and of no more than this.
   a.is_priced,  -- Whether anything has a price.
-  a.input IS NOT NULL AS has_input,
-  a.output IS NOT NULL AS has_output,
+  a.input IS NOT NULL AS has_input,  -- Whether it has a price.
+  a.output IS NOT NULL AS has_output,  -- Whether it has a price.
   (a.cache_read IS NOT NULL)::BIGINT AS has_cache_read,  -- 1 where it has a price of its own.
-  (a.cache_write IS NOT NULL)::BIGINT AS has_cache_write,
-  (a.cache_write_1h IS NOT NULL)::BIGINT AS has_cache_write_1h,
-  (a.reasoning IS NOT NULL)::BIGINT AS has_reasoning,
-  (a.input_audio IS NOT NULL)::BIGINT AS has_input_audio,
-  (a.cache_read_audio IS NOT NULL)::BIGINT AS has_cache_read_audio,
-  (a.output_audio IS NOT NULL)::BIGINT AS has_output_audio,
+  (a.cache_write IS NOT NULL)::BIGINT AS has_cache_write,  -- 1 where it has a price of its own.
+  (a.cache_write_1h IS NOT NULL)::BIGINT AS has_cache_write_1h,  -- 1 where it has a price of its own.
+  (a.reasoning IS NOT NULL)::BIGINT AS has_reasoning,  -- 1 where it has a price of its own.
+  (a.input_audio IS NOT NULL)::BIGINT AS has_input_audio,  -- 1 where it has a price of its own.
+  (a.cache_read_audio IS NOT NULL)::BIGINT AS has_cache_read_audio,  -- 1 where it has a price of its own.
+  (a.output_audio IS NOT NULL)::BIGINT AS has_output_audio,  -- 1 where it has a price of its own.
   coalesce(a.input, 0) AS input,  -- US dollars a token.
-  coalesce(a.output, 0) AS output,
+  coalesce(a.output, 0) AS output,  -- US dollars a token.
   coalesce(a.cache_read - a.input, 0) AS cache_read,  -- What it adds to the price of `input`; so on below.
-  coalesce(a.cache_write - a.input, 0) AS cache_write,
-  coalesce(a.cache_write_1h - a.cache_write, 0) AS cache_write_1h,
-  coalesce(a.reasoning - a.output, 0) AS reasoning,
-  coalesce(a.input_audio - a.input, 0) AS input_audio,
-  coalesce(a.cache_read_audio - a.cache_read - a.input_audio + a.input, 0) AS cache_read_audio,
-  coalesce(a.output_audio - a.output, 0) AS output_audio,
+  coalesce(a.cache_write - a.input, 0) AS cache_write,  -- What it adds to the price of `input`.
+  coalesce(a.cache_write_1h - a.cache_write, 0) AS cache_write_1h,  -- What it adds to that of `cache_write`.
+  coalesce(a.reasoning - a.output, 0) AS reasoning,  -- What it adds to the price of `output`.
+  coalesce(a.input_audio - a.input, 0) AS input_audio,  -- What it adds to the price of `input`.
+  coalesce(a.cache_read_audio - a.cache_read - a.input_audio + a.input, 0) AS cache_read_audio,  -- What it adds to those of `cache_read` and `input_audio`.
+  coalesce(a.output_audio - a.output, 0) AS output_audio,  -- What it adds to the price of `output`.
   coalesce(a.requests, 0) AS requests,  -- US dollars a call.
   a.web_searches,  -- US dollars apiece; so on below.
-  a.social_searches,
-  a.storage_searches,
-  a.code_executions,
-  a.rerank_searches
+  a.social_searches,  -- US dollars apiece.
+  a.storage_searches,  -- US dollars apiece.
+  a.code_executions,  -- US dollars apiece.
+  a.rerank_searches  -- US dollars apiece.
 FROM served AS s
 JOIN apiece AS a ON a.model_key = s.model_key AND a.service_tier = s.priced_tier

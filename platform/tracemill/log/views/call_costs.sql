@@ -135,10 +135,10 @@ SELECT
   service_tier,
   input_tokens,  -- All that was read.
   output_tokens,  -- All that was written.
-  greatest(input_tokens - cache_read_tokens - cache_write_tokens, 0) AS input_uncached_tokens,
-  cache_read_tokens,
-  greatest(cache_write_tokens - cache_write_1h_tokens, 0) AS cache_write_5m_tokens,
-  cache_write_1h_tokens,
+  greatest(input_tokens - cache_read_tokens - cache_write_tokens, 0) AS input_uncached_tokens,  -- Read, neither from the provider's cache nor into it.
+  cache_read_tokens,  -- Read from the provider's cache.
+  greatest(cache_write_tokens - cache_write_1h_tokens, 0) AS cache_write_5m_tokens,  -- Written to it for 5 minutes.
+  cache_write_1h_tokens,  -- Written to it for an hour.
   reasoning_tokens,  -- A part of `output_tokens`.
   cost_usd,  -- As recorded when it was made.
   CASE WHEN reason IS NULL THEN usd END AS repriced_usd,  -- By the table `prices`, exactly.
