@@ -21,7 +21,7 @@ from genai_prices import calc_price
 
 from benchmarks import report
 from benchmarks.questions import seconds
-from benchmarks.report import Table, console, number
+from benchmarks.report import Table, console
 from tracemill import prices
 from tracemill.events import Happened, LlmCallAborted, LlmCallFinished, new_id
 from tracemill.log import EventLog
@@ -35,7 +35,7 @@ MODELS = (
     *(("cohere", m) for m in ("command-a", "command-r7b-12-2024")),
     *(("mistral_ai", m) for m in ("mistral-large-latest", "codestral-latest")),
     *(("deepseek", m) for m in ("deepseek-chat", "deepseek-v4-flash")),
-    *(("openrouter", m) for m in ("openai/gpt-5.4", "anthropic/claude-sonnet-5-5")),
+    *(("openrouter", m) for m in ("openai/gpt-5.4", "anthropic/claude-sonnet-5.5")),
     ("x_ai", "grok-4.5"),
 )
 TIERS = (None, None, "default", "batch", "flex", "priority")
@@ -198,21 +198,24 @@ def _their_cost(call: LlmCallFinished | LlmCallAborted) -> Decimal:
 
 
 def _agreement(log: EventLog, sample: int, total: int) -> str:
-    """Our view's figures beside theirs, for the calls whose position is drawn."""
-    rows = log.sql(
-        f"SELECT call_id, repriced_usd FROM call_costs USING SAMPLE {sample} ROWS (reservoir, 1)"
-    ).rows()
-    wanted: dict[str, Decimal] = dict(rows)
-    found = 0
+    """Our view's figures beside theirs, for calls that lie evenly in the log."""
+    wanted: dict[str, Decimal] = {}
     for record in log.read(kinds=["llm.call.finished", "llm.call.aborted"]):
         call = record.event
         assert isinstance(call, LlmCallFinished | LlmCallAborted)
-        if call.call_id in wanted and found < sample:
-            found += 1
-            theirs = _their_cost(call).quantize(Decimal(1).scaleb(-9))
-            if wanted[call.call_id].quantize(Decimal(1).scaleb(-9)) != theirs:
-                return f"DISAGREES with genai-prices at {call.call_id}."
-    return f"{number(found)} calls drawn from {total:,} cost the same to the nano-dollar."
+        if record.position % (total // sample) == 0:
+            wanted[call.call_id] = _their_cost(call)
+    asked = log.sql(
+        "SELECT call_id, repriced_usd FROM call_costs WHERE list_contains(?, call_id)",
+        [list(wanted)],
+    )
+    nano = Decimal(1).scaleb(-9)
+    found: dict[str, Decimal] = dict(asked.rows())
+    wrong = [key for key, usd in wanted.items() if found[key].quantize(nano) != usd.quantize(nano)]
+    return (
+        f"Of {len(wanted):,} calls drawn from {total:,}, {len(wanted) - len(wrong):,} cost the same "
+        "in genai-prices, to the nano-dollar."
+    )
 
 
 if __name__ == "__main__":

@@ -13,17 +13,19 @@ WITH
       0::DECIMAL(18, 9) AS saved_usd
     FROM call_costs
     UNION ALL BY NAME
+    SELECT CAST(occurred_at AS DATE) AS day, provider, request_model, substr(kind, 10) AS status
+    FROM events
+    WHERE kind IN ('llm.call.failed', 'llm.call.crashed')
+    UNION ALL BY NAME
+    -- By itself: only here is the payload read, and only of these rows.
     SELECT
       CAST(occurred_at AS DATE) AS day,
       provider,
       request_model,
-      substr(kind, 10) AS status,
-      CASE
-        WHEN kind = 'llm.call.cached'
-        THEN TRY_CAST(payload ->> '$.saved_usd' AS DECIMAL(18, 9))
-      END AS saved_usd
+      'cached' AS status,
+      TRY_CAST(payload ->> '$.saved_usd' AS DECIMAL(18, 9)) AS saved_usd
     FROM events
-    WHERE kind IN ('llm.call.failed', 'llm.call.cached', 'llm.call.crashed')
+    WHERE kind = 'llm.call.cached'
   )
 SELECT
   day,  -- Of the end of the calls, in UTC.
