@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import cache, lru_cache
 
 import httpx
+from pydantic import SecretStr
 from pydantic_core import to_json
 
 from tracemill.errors import CallFailed
@@ -36,37 +37,41 @@ class Network:
         ] = {}
         self._pools: dict[asyncio.AbstractEventLoop, dict[str, httpx.AsyncClient]] = {}
 
-    def send(self, exchange: Exchange, key: str | None) -> Answer:
+    def send(self, exchange: Exchange, key: SecretStr | None) -> Answer:
         """Send a request and read the whole answer. Raises `CallFailed`."""
         with _translated(exchange):
             answer = self._client(exchange.provider).send(_request(exchange, key))
-        return Answer(answer.status_code, answer.headers, answer.content)
+        return Answer(answer.status_code, dict(answer.headers.items()), answer.content)
 
     @contextmanager
-    def open(self, exchange: Exchange, key: str | None) -> Generator[Opened]:
+    def open(self, exchange: Exchange, key: SecretStr | None) -> Generator[Opened]:
         """Send a request and read its answer piece by piece. Raises `CallFailed`."""
         with _translated(exchange):
             answer = self._client(exchange.provider).send(_request(exchange, key), stream=True)
         try:
-            yield Opened(answer.status_code, answer.headers, _chunks(answer, exchange))
+            yield Opened(
+                answer.status_code, dict(answer.headers.items()), _chunks(answer, exchange)
+            )
         finally:
             answer.close()
 
-    async def asend(self, exchange: Exchange, key: str | None) -> Answer:
+    async def asend(self, exchange: Exchange, key: SecretStr | None) -> Answer:
         """As `send`."""
-        with _translated(exchange):
+        with _translated(exchange), _as_httpx():
             client = await self._async_client(exchange.provider)
             answer = await client.send(_request(exchange, key))
-        return Answer(answer.status_code, answer.headers, answer.content)
+        return Answer(answer.status_code, dict(answer.headers.items()), answer.content)
 
     @asynccontextmanager
-    async def aopen(self, exchange: Exchange, key: str | None) -> AsyncGenerator[OpenedAsync]:
+    async def aopen(self, exchange: Exchange, key: SecretStr | None) -> AsyncGenerator[OpenedAsync]:
         """As `open`."""
-        with _translated(exchange):
+        with _translated(exchange), _as_httpx():
             client = await self._async_client(exchange.provider)
             answer = await client.send(_request(exchange, key), stream=True)
         try:
-            yield OpenedAsync(answer.status_code, answer.headers, _achunks(answer, exchange))
+            yield OpenedAsync(
+                answer.status_code, dict(answer.headers.items()), _achunks(answer, exchange)
+            )
         finally:
             await answer.aclose()
 
@@ -129,12 +134,13 @@ class Network:
         )
 
 
-def _request(exchange: Exchange, key: str | None) -> httpx.Request:
+def _request(exchange: Exchange, key: SecretStr | None) -> httpx.Request:
     provider, wire, timeout_s = exchange
     headers = {"accept-encoding": "gzip, deflate", "user-agent": _user_agent(), **wire.headers}
     if key:
         bearer = provider.key_header == "authorization"
-        headers[provider.key_header] = f"Bearer {key}" if bearer else key
+        text = key.get_secret_value()
+        headers[provider.key_header] = f"Bearer {text}" if bearer else text
     content = wire.body if isinstance(wire.body, bytes) else None
     if wire.body is not None and content is None:
         headers["content-type"] = "application/json"
@@ -165,9 +171,39 @@ def _chunks(answer: httpx.Response, exchange: Exchange) -> Iterator[bytes]:
 
 
 async def _achunks(answer: httpx.Response, exchange: Exchange) -> AsyncIterator[bytes]:
-    with _translated(exchange):
+    with _translated(exchange), _as_httpx():
         async for chunk in answer.aiter_bytes():
             yield chunk
+
+
+@contextmanager
+def _as_httpx() -> Generator[None]:
+    """httpx-aiohttp 0.2 calls most broken connections timeouts, and lets some errors through: put
+    right by what aiohttp raised."""
+    import aiohttp
+
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        cause = error.__cause__
+        if not isinstance(cause, aiohttp.ClientError) or isinstance(cause, TimeoutError):
+            raise
+        raise httpx.NetworkError(_said(cause)) from cause
+    except httpx.UnsupportedProtocol as error:
+        # Its words are the URL, which may hold a password.
+        raise httpx.UnsupportedProtocol("it begins with neither http:// nor https://") from error
+    except aiohttp.ClientError as error:
+        raise httpx.RemoteProtocolError(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """One line of aiohttp's words; it may quote what came, and the URL."""
+    words = getattr(error, "message", None) or str(error)
+    return (
+        words.partition("\n")[0][:200].rstrip(":")
+        if isinstance(words, str)
+        else type(error).__name__
+    )
 
 
 @contextmanager
