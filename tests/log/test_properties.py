@@ -31,7 +31,7 @@ quick = settings(
 one_of_each = st.tuples(*[events([kind]) for kind in KINDS]).flatmap(st.permutations)
 
 
-@settings(quick, max_examples=15)
+@settings(quick, max_examples=8)
 @given(one_of_each)
 def test_any_event_of_any_kind_comes_back_as_it_was(made: list[Happened]) -> None:
     with tempfile.TemporaryDirectory() as folder, EventLog(Path(folder) / "log") as log:
