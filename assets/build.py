@@ -105,7 +105,7 @@ def _instance(settings: Settings) -> dg.DagsterInstance:
 
 
 def _config(settings: Settings) -> dict[str, object]:
-    changed = settings.model_dump(mode="json")
+    changed = settings.model_dump(mode="json", exclude_none=True)
     return {"resources": {"warehouse": {"config": {"changed": changed}}}}
 
 

@@ -23,7 +23,7 @@ Data, not code: only this page is kept in version control.
 | `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
 | `corpus/` | records, splits | rebuilt |
 | `indexes/` | documents, chunks, vectors, hnswlib indexes | rebuilt |
-| `cache/` | embeddings by content | rebuilt |
+| `cache/` | embeddings by content, answers of models | rebuilt; answers are paid for again |
 | `quarantine/` | what was refused, with file, line and reason | rebuilt |
 | `reports/` | rendered notebooks | rebuilt |
 | `dagster/` | the history of runs (DAGSTER_HOME) | rebuilt, without the history |

@@ -61,7 +61,7 @@ def materialize() -> Materialize:
     everything = [*load_assets_from_modules(modules), *load_asset_checks_from_modules(modules)]
 
     def run(settings: Settings) -> dg.ExecuteInProcessResult:
-        warehouse = Warehouse(changed=settings.model_dump(mode="json"))
+        warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
         return dg.materialize(everything, resources={"warehouse": warehouse}, run_config=QUIET)
 
     return run

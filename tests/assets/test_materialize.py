@@ -26,7 +26,7 @@ class First(Protocol):
 
 
 def warehouse(settings: Settings) -> Warehouse:
-    return Warehouse(changed=settings.model_dump(mode="json"))
+    return Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
 
 
 def shown(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:

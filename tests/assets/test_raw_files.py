@@ -9,7 +9,7 @@ from tracemill.settings import Settings
 
 
 def look(settings: Settings) -> dg.RunRequest | dg.SkipReason:
-    warehouse = Warehouse(changed=settings.model_dump(mode="json"))
+    warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
     seen = raw_files(dg.build_sensor_context(resources={"warehouse": warehouse}))
     assert isinstance(seen, dg.RunRequest | dg.SkipReason)
     return seen
@@ -18,7 +18,7 @@ def look(settings: Settings) -> dg.RunRequest | dg.SkipReason:
 def harvest(settings: Settings) -> None:
     definitions = dg.Definitions(
         assets=dg.load_assets_from_modules([sources]),
-        resources={"warehouse": Warehouse(changed=settings.model_dump(mode="json"))},
+        resources={"warehouse": Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))},
     )
     job = definitions.resolve_implicit_global_asset_job_def()
     job.execute_in_process(

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unp
 from tracemill.errors import CallFailed, UsageError
 from tracemill.events import GuardDecided, LlmCallFailed, new_id
 from tracemill.llm import cache as responses
-from tracemill.llm import embedding
+from tracemill.llm import embedding, keys
 from tracemill.llm import guard as guards
 from tracemill.llm.call import Call, Ids
 from tracemill.llm.embedding import Embedded, InputKind, Ranking
-from tracemill.llm.flow import Answer, AsyncStream, Flow, Sleep, Stream, arun, run
+from tracemill.llm.flow import Answer, AsyncStream, Do, Flow, Sleep, Stream, arun, run
 from tracemill.llm.guard import Guard
 from tracemill.llm.limits import Limits
-from tracemill.llm.line import Lines, labels
+from tracemill.llm.line import Lines, address, labels
 from tracemill.llm.providers import Reply, Wire
 from tracemill.log import EventLog
 from tracemill.messages import Asked, Delta, Request, Response
@@ -219,7 +219,7 @@ class Client:
         policy = asking.options.get("cache", "off")
         if policy == "off" or checked.blocked:
             return (yield from self._called(asking, checked))
-        key, lead = responses.key(checked.sent), None
+        key, lead = responses.key(checked.sent, address(checked.sent.model)), None
         if policy in {"read", "both"}:
             found = yield from self._looked_up(asking, checked, key)
             if isinstance(found, Response):
@@ -228,10 +228,12 @@ class Client:
         try:
             response = yield from self._called(asking, checked)
             if policy in {"write", "both"} and responses.storable(response):
-                self.cache.put(key, response, asking.options.get("cache_ttl_s", 86_400))
+                ttl_s = asking.options.get("cache_ttl_s", 86_400)
+                yield Do(lambda: self.cache.put(key, response, ttl_s))
             return response
         finally:
             if lead:
+                # At once, also where the caller has gone: others are waiting.
                 self.cache.release(key, lead)
 
     def _looked_up(
@@ -240,11 +242,12 @@ class Client:
         """The cache's answer, or the right to make this call: a token, none where only reading is
         allowed. While somebody else is making the same one, it is waited for."""
         begun = time.perf_counter()
-        lease_s = asking.options.get("timeout_s", 600)
-        while (stored := self.cache.get(key)) is None:
+        # Long enough for every attempt and the waits between them.
+        lease_s = asking.options.get("timeout_s", self._lines.timeout_s) * 3 + 30
+        while (stored := (yield Do(lambda: self.cache.get(key)))) is None:
             if asking.options.get("cache") == "read":
                 return None
-            if token := self.cache.lead(key, lease_s):
+            if token := (yield Do(lambda: self.cache.lead(key, lease_s))):
                 return token
             yield Sleep(_POLL_S)
         response = self._hit(asking, checked, stored, (time.perf_counter() - begun) * 1000)
@@ -278,7 +281,6 @@ class Client:
             if checked.blocked:
                 raise CallFailed("guard", checked.blocked)
             line = self._lines.to(sent.model, asking.options.get("timeout_s"))
-            call.secret = line.key
             call.kept = lambda reply: self._checked_output(asking, sent, reply).logged
             reply = yield from self._lines.chat(call, sent, line)
         except BaseException as error:
@@ -360,7 +362,9 @@ class Client:
         return failure
 
     def _call(self, logged: Asked, ids: Ids, *, model: str) -> Call:
-        return Call(self.log, logged, ids, labels(model))
+        call = Call(self.log, logged, ids, labels(model))
+        call.secret = keys.of(model)
+        return call
 
     def _begun(self, model: str, options: Options) -> embedding.Begun:
         ids = Ids(**{name: options[name] for name in Ids._fields if name in options})

@@ -17,6 +17,8 @@ from collections.abc import (
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from pydantic import SecretStr
+
 from tracemill.errors import UsageError
 from tracemill.llm.providers import Provider, Wire
 from tracemill.messages import Delta, Response
@@ -63,18 +65,25 @@ class Send(NamedTuple):
     """Send a request; gives its `Answer`."""
 
     exchange: Exchange
-    key: str | None
+    key: SecretStr | None
 
 
 class Open(NamedTuple):
     """Send a request and begin to read; gives an `Opened`, whose chunks `Read` gives."""
 
     exchange: Exchange
-    key: str | None
+    key: SecretStr | None
 
 
 class Read(NamedTuple):
     """Gives the next bytes of what was opened; none at its end."""
+
+
+class Do(NamedTuple):
+    """Call a function that may block, such as a look into a cache on another machine; gives what
+    it returns."""
+
+    function: Callable[[], Any]
 
 
 class Sleep(NamedTuple):
@@ -83,7 +92,7 @@ class Sleep(NamedTuple):
     seconds: float
 
 
-Action = Send | Open | Read | Sleep | Delta
+Action = Send | Open | Read | Do | Sleep | Delta
 T = TypeVar("T")
 Reach = Callable[[], "Network"]
 """Made when the first request leaves: models that run here never need it."""
@@ -145,6 +154,8 @@ class _Driver:
                 return opened
             case Read():
                 return next(self._chunks, b"")
+            case Do(function):
+                return function()
             case Sleep(seconds):
                 return time.sleep(seconds)
             case _:
@@ -189,6 +200,8 @@ class _AsyncDriver:
                 return opened
             case Read():
                 return b"" if self._chunks is None else await anext(self._chunks, b"")
+            case Do(function):
+                return await asyncio.to_thread(function)
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
             case _:

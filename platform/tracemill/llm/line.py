@@ -4,19 +4,19 @@ What is kept between calls lives in `Lines`: a limiter for each key, a breaker f
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from pydantic import SecretStr
 from pydantic_core import from_json
 
 from tracemill import prices
 from tracemill.errors import CallFailed
 from tracemill.events import BreakerChanged
-from tracemill.llm import providers, retry
+from tracemill.llm import keys, providers, retry
 from tracemill.llm.breaker import Breaker, Change
 from tracemill.llm.call import Call, Labels, clean
 from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send, Sleep
@@ -53,7 +53,7 @@ class Line(NamedTuple):
     provider: Provider
     model: str
     """Without the provider."""
-    key: str | None
+    key: SecretStr | None
     limiter: Limiter
     breaker: Breaker
     timeout_s: float
@@ -74,10 +74,10 @@ class Lines:
         *,
         clock: Callable[[], float],
     ) -> None:
-        """`limits` by the first part of a model's name, such as `openai`."""
+        """`limits` by the first part of a model's name up to a hyphen, such as `openai`."""
         self._log = log
         self._limits = limits
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._clock = clock
         self._limiters: dict[str, Limiter] = {}
         self._breakers: dict[str, Breaker] = {}
@@ -95,14 +95,14 @@ class Lines:
                 f"local/extract, and the providers are {', '.join(sorted(providers.PROVIDERS))}",
             )
         provider = providers.find(prefix)
-        key = _key(prefix, provider)
+        key = keys.needed(prefix, provider)
         return Line(
             provider,
             model,
             key,
             self._limiter(prefix, provider, key),
             self._breakers.setdefault(name, Breaker(name, clock=self._clock)),
-            self._timeout_s if timeout_s is None else timeout_s,
+            self.timeout_s if timeout_s is None else timeout_s,
         )
 
     def chat(self, call: Call, request: Request, line: Line) -> Flow[Reply]:
@@ -193,14 +193,17 @@ class Lines:
         now = datetime.now(UTC)
         return prices.cost(line.provider.name, line.model, usage, now).usd or Decimal(0)
 
-    def _limiter(self, prefix: str, provider: Provider, key: str | None) -> Limiter:
-        digest = hashlib.blake2b((key or "").encode(), digest_size=8).hexdigest()
-        name = f"{prefix} {digest}"
+    def _limiter(self, prefix: str, provider: Provider, key: SecretStr | None) -> Limiter:
+        text = key.get_secret_value() if key else ""
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        # One key is one account, whichever of a provider's languages is spoken.
+        family = prefix.partition("-")[0]
+        name = f"{family} {digest}"
         if name not in self._limiters:
-            limits = self._limits.get(prefix, Limits())
+            limits = self._limits.get(family, Limits())
             spent = self._spent(provider.name) if limits.usd_per_day else Decimal(0)
             return self._limiters.setdefault(
-                name, Limiter(prefix, limits, spent_usd=spent, clock=self._clock)
+                name, Limiter(family, limits, spent_usd=spent, clock=self._clock)
             )
         return self._limiters[name]
 
@@ -239,13 +242,21 @@ def parsed(answer: Answer, line: Line) -> Any:
     try:
         return from_json(answer.body)
     except ValueError as error:
-        start = answer.body[:80].decode(errors="replace")
+        # Cut only after it was cleaned: half a number or half a key would not be known as one.
+        start = clean(answer.body[:2000].decode(errors="replace"), line.key)[:80]
         raise CallFailed(
             "malformed_response",
             f"{line.provider.name} answered with something that is not JSON ({error}): {start!r}",
             status=answer.status,
             request_id=_request_id(answer.headers),
         ) from None
+
+
+def address(name: str) -> str:
+    """Where a model would be asked; empty where that is not known."""
+    with suppress(CallFailed):
+        return providers.find(name.partition("/")[0]).base_url
+    return ""
 
 
 def labels(name: str) -> Labels:
@@ -380,21 +391,3 @@ def _expected_tokens(asked: Asked) -> int:
     characters = sum(len(text_of(message.content)) for message in asked.messages)
     characters += len(asked.system or "")
     return characters // 4 + (asked.max_output_tokens or _USUAL_OUTPUT_TOKENS)
-
-
-def _key(prefix: str, provider: Provider) -> str | None:
-    """From the environment, at each call: a key that is changed there holds at once."""
-    key = os.environ.get(provider.key_from, "").strip() if provider.key_from else ""
-    if key and not (key.isascii() and key.isprintable()):
-        raise CallFailed(
-            "missing_key",
-            f"{provider.key_from} holds characters that no key has: set it again, without quotes "
-            "or line breaks",
-        )
-    if not key and provider.key_needed:
-        raise CallFailed(
-            "missing_key",
-            f"{prefix} needs a key: set {provider.key_from} in the environment, "
-            "or use local/extract, which needs none",
-        )
-    return key or None
