@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import SecretStr
+
 from tracemill import prices
 from tracemill.errors import CallFailed
 from tracemill.events import (
@@ -21,7 +23,7 @@ from tracemill.events import (
     LlmCallStarted,
     new_id,
 )
-from tracemill.llm import guard
+from tracemill.llm import guard, keys
 from tracemill.llm.providers import Reply
 from tracemill.log import presence
 from tracemill.messages import (
@@ -72,7 +74,7 @@ class Call:
         self.attempts = 0
         self.first_chunk_ms: float | None = None
         self.partial: Callable[[], Reply] | None = None
-        self.secret: str | None = None
+        self.secret: SecretStr | None = None
         self.inputs: Sequence[str] = ()
         # What the log gets of an answer that was cut.
         self.kept: Callable[[Reply], Reply] = lambda reply: reply
@@ -263,6 +265,7 @@ class Call:
         presence.ended(self.id)
 
     def _append(self, event: Happened) -> None:
+        event = keys.without_in(event, self.secret)
         self.log.append([event], expected={event.stream: self._version})
         self._version += 1
         if self._version == 1:
@@ -279,9 +282,9 @@ def _written(part: Part) -> str:
             return ""
 
 
-def clean(text: str, secret: str | None) -> str:
+def clean(text: str, secret: SecretStr | None) -> str:
     """An error message without the key that was sent, and without others and personal data."""
-    return guard.redact_error(text.replace(secret, "[key]") if secret else text)
+    return guard.redact_error(keys.without(text, secret))
 
 
 def _label(text: str) -> str:

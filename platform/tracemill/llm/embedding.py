@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tracemill.errors import CallFailed
+from tracemill.llm import keys
 from tracemill.llm.call import Call, Ids
 from tracemill.llm.flow import Flow
 from tracemill.llm.line import Line, Lines, ask, labels, parsed
@@ -71,7 +72,6 @@ def embed(
         unique = {text: at for at, text in enumerate(dict.fromkeys(texts))}
         call.inputs = list(unique)
         line = begun.lines.to(begun.model, begun.timeout_s)
-        call.secret = line.key
         batches = _batches(list(unique), _offered(line, "embed", begun.model).EMBED_BATCH)
         for batch in batches:
             wire = line.adapter.embed(
@@ -102,7 +102,6 @@ def rerank(
         _check(documents, "documents")
         call.inputs = [query, *documents]
         line = begun.lines.to(begun.model, begun.timeout_s)
-        call.secret = line.key
         wire = _offered(line, "rerank", begun.model).rerank(
             query, documents, line.model, line.provider, top_n=top_n or len(documents)
         )
@@ -152,7 +151,9 @@ def _asked(
 
 
 def _call(begun: Begun, operation: str) -> Call:
-    return Call(begun.log, Asked(), begun.ids, labels(begun.model)._replace(operation=operation))
+    call = Call(begun.log, Asked(), begun.ids, labels(begun.model)._replace(operation=operation))
+    call.secret = keys.of(begun.model)
+    return call
 
 
 def _check(texts: Sequence[object], name: str) -> None:
