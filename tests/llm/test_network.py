@@ -102,6 +102,22 @@ def test_what_is_no_http(
         assert failed(client, way).error_type == error_type
 
 
+@pytest.mark.parametrize("location", ["https://me:hush@new.invalid/v2?k=hush", "http://[", "/v2"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_redirect_is_not_followed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, way: str, location: str
+) -> None:
+    head = f"HTTP/1.1 308 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    with saying(head.encode()) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        error = failed(client, way)
+    assert error.error_type == "invalid_request"
+    if location != "http://[":
+        assert error.status == 308
+        assert "/v2: where that is the API, set the base URL to it" in str(error)
+    assert "hush" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("url", "error_type"),
     [

@@ -41,6 +41,7 @@ class Network:
         """Send a request and read the whole answer. Raises `CallFailed`."""
         with _translated(exchange):
             answer = self._client(exchange.provider).send(_request(exchange, key))
+        _check_place(answer, exchange)
         return Answer(answer.status_code, dict(answer.headers.items()), answer.content)
 
     @contextmanager
@@ -49,6 +50,7 @@ class Network:
         with _translated(exchange):
             answer = self._client(exchange.provider).send(_request(exchange, key), stream=True)
         try:
+            _check_place(answer, exchange)
             yield Opened(
                 answer.status_code, dict(answer.headers.items()), _chunks(answer, exchange)
             )
@@ -60,6 +62,7 @@ class Network:
         with _translated(exchange), _as_httpx():
             client = await self._async_client(exchange.provider)
             answer = await client.send(_request(exchange, key))
+        _check_place(answer, exchange)
         return Answer(answer.status_code, dict(answer.headers.items()), answer.content)
 
     @asynccontextmanager
@@ -69,6 +72,7 @@ class Network:
             client = await self._async_client(exchange.provider)
             answer = await client.send(_request(exchange, key), stream=True)
         try:
+            _check_place(answer, exchange)
             yield OpenedAsync(
                 answer.status_code, dict(answer.headers.items()), _achunks(answer, exchange)
             )
@@ -163,6 +167,19 @@ def _url(text: str) -> httpx.URL:
 @lru_cache(256)
 def _timeouts(timeout_s: float) -> dict[str, float | None]:
     return httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)).as_dict()
+
+
+def _check_place(answer: httpx.Response, exchange: Exchange) -> None:
+    """A redirect is not followed: the key would go along."""
+    if answer.has_redirect_location:
+        with _translated(exchange):
+            place = answer.url.join(answer.headers["location"])
+        raise CallFailed(
+            "invalid_request",
+            f"{_host(exchange)} sends its callers on to {place.scheme}://{place.host}{place.path}: "
+            "where that is the API, set the base URL to it",
+            status=answer.status_code,
+        )
 
 
 def _chunks(answer: httpx.Response, exchange: Exchange) -> Iterator[bytes]:
