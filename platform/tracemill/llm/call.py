@@ -4,6 +4,8 @@ That is not a habit but a rule of the log: each event is appended only where the
 the version that this object knows.
 """
 
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import SecretStr
 
 from tracemill import prices
-from tracemill.errors import CallFailed
+from tracemill.errors import CallFailed, UsageError
 from tracemill.events import (
     Happened,
     LlmCallAborted,
@@ -39,6 +41,9 @@ from tracemill.messages import (
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
+
+
+_CONTROLS = re.compile("[\x00-\x1f]")
 
 
 class Ids(NamedTuple):
@@ -80,6 +85,7 @@ class Call:
         self.kept: Callable[[Reply], Reply] = lambda reply: reply
         self._asked = asked
         self._version = 0
+        self._pid = os.getpid()
         self.last_event_id: str | None = None
         self._begun = self._attempt_begun = time.perf_counter()
         self._causation_id = ids.causation_id
@@ -88,10 +94,10 @@ class Call:
             "operation": labels.operation,
             "provider": _label(labels.provider),
             "request_model": _label(labels.model),
-            "conversation_id": asked.conversation_id,
-            "user_id": asked.user_id,
-            "prompt_name": asked.prompt_name,
-            "prompt_version": asked.prompt_version,
+            "conversation_id": _name(asked.conversation_id),
+            "user_id": _name(asked.user_id),
+            "prompt_name": _name(asked.prompt_name),
+            "prompt_version": _name(asked.prompt_version),
             "actor": ids.actor,
             "correlation_id": ids.correlation_id,
             "trace_id": ids.trace_id,
@@ -185,6 +191,8 @@ class Call:
 
         That is the error itself, without secrets, or `CallFailed` in the place of a defect of ours.
         """
+        if not self.here:
+            return error
         failure = self._in_words(error)
         failure.args, failure.call_id = (self._clean(str(failure)),), self.id
         partial = self.partial() if self.partial and self.first_chunk_ms is not None else None
@@ -192,26 +200,37 @@ class Call:
             "error_type": _label(failure.error_type),
             "error_message": str(failure),
         }
+        failed = LlmCallFailed(
+            **self.about,
+            **why,
+            error_code=_optional(failure.code),
+            status=failure.status,
+            request_id=_optional(failure.request_id),
+            attempts=self.attempts,
+            latency_ms=_since(self._begun),
+        )
         if partial is None:
-            event = LlmCallFailed(
-                **self.about,
-                **why,
-                error_code=_optional(failure.code),
-                status=failure.status,
-                request_id=_optional(failure.request_id),
-                attempts=self.attempts,
-                latency_ms=_since(self._begun),
-            )
+            self._end(failed)
         else:
             usage = partial.usage or self._estimate(partial)
-            event = LlmCallAborted(
+            aborted = LlmCallAborted(
                 **self.about,
                 **why,
                 **self._answered(partial, usage),
                 content=content_of(self.kept(partial).parts),
             )
-        self._end(event)
+            try:
+                self._end(aborted)
+            except UsageError:
+                # What had arrived is more than an event can hold.
+                self._end(failed)
         return failure if isinstance(error, Exception) else error
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process that makes the call. In a forked child its streams are only
+        copies, whose end is not the call's."""
+        return os.getpid() == self._pid
 
     def _in_words(self, error: BaseException) -> CallFailed:
         if isinstance(error, CallFailed):
@@ -265,6 +284,8 @@ class Call:
         presence.ended(self.id)
 
     def _append(self, event: Happened) -> None:
+        if not self.here:
+            raise UsageError("this stream belongs to the process that began it: read it there")
         event = keys.without_in(event, self.secret)
         self.log.append([event], expected={event.stream: self._version})
         self._version += 1
@@ -292,6 +313,11 @@ def _label(text: str) -> str:
     if not text.isprintable():
         text = "".join(letter for letter in text if letter.isprintable())
     return text[:200]
+
+
+def _name(text: str | None) -> str | None:
+    """Control characters are not for labels; whatever else is in a name stays."""
+    return None if text is None else _CONTROLS.sub("", text)
 
 
 def _optional(text: str | None) -> str | None:

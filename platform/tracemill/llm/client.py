@@ -5,14 +5,16 @@ What a call does, in order: guard, response cache, rate limit, circuit breaker, 
 retries, price, append, guard again.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+from weakref import WeakSet
 
 from tracemill.errors import CallFailed, UsageError
-from tracemill.events import GuardDecided, LlmCallFailed, new_id
+from tracemill.events import GuardDecided
 from tracemill.llm import cache as responses
 from tracemill.llm import embedding, keys
 from tracemill.llm import guard as guards
@@ -22,6 +24,7 @@ from tracemill.llm.flow import Answer, AsyncStream, Do, Flow, Sleep, Stream, aru
 from tracemill.llm.guard import Guard
 from tracemill.llm.limits import Limits
 from tracemill.llm.line import Lines, address, labels
+from tracemill.llm.options import Options, check, not_json
 from tracemill.llm.providers import Reply, Wire
 from tracemill.log import EventLog
 from tracemill.messages import Asked, Delta, Request, Response
@@ -30,32 +33,10 @@ from tracemill.settings import Settings
 if TYPE_CHECKING:
     from tracemill.llm.network import Network
 
-CachePolicy = Literal["off", "read", "write", "both"]
 _POLL_S = 0.05
 _GUARD = Guard()
 # Another model would be asked the same, and the caller has gone or is refused in any case.
 _FINAL = {"guard", "interrupted"}
-
-
-class Options(TypedDict, total=False):
-    """What may be said of one call."""
-
-    fallback: Sequence[str]
-    """Models to ask in turn where the request's own has no answer."""
-    cache: CachePolicy
-    """Whether the response cache may answer, and whether it keeps the answer; `off` by default."""
-    cache_ttl_s: float
-    """For how long it is kept; a day by default."""
-    timeout_s: float
-    """How long the provider may be silent."""
-    guard: Guard | None
-    """Instead of the client's; None for none."""
-    call_id: str
-    """The call's id, a UUIDv7 of your own; an id can be used once."""
-    actor: str | None
-    correlation_id: str | None
-    causation_id: str | None
-    trace_id: str | None
 
 
 class _Asking(NamedTuple):
@@ -102,6 +83,7 @@ class Client:
         self._cache = cache
         self._network: Network | None = None
         self._lock = threading.Lock()
+        _clients.add(self)
         self._lines = Lines(
             log, limits or {}, settings.llm_timeout_s if settings else 600, clock=clock
         )
@@ -225,6 +207,7 @@ class Client:
             if isinstance(found, Response):
                 return found
             lead = found
+        here = os.getpid()
         try:
             response = yield from self._called(asking, checked)
             if policy in {"write", "both"} and responses.storable(response):
@@ -232,7 +215,7 @@ class Client:
                 yield Do(lambda: self.cache.put(key, response, ttl_s))
             return response
         finally:
-            if lead:
+            if lead and os.getpid() == here:
                 # At once, also where the caller has gone: others are waiting.
                 self.cache.release(key, lead)
 
@@ -283,19 +266,19 @@ class Client:
             line = self._lines.to(sent.model, asking.options.get("timeout_s"))
             call.kept = lambda reply: self._checked_output(asking, sent, reply).logged
             reply = yield from self._lines.chat(call, sent, line)
+            output = self._checked_output(asking, sent, reply)
+            response = call.finish(output.reply, output.logged)
         except BaseException as error:
             failure = call.fail(error)
             if failure is error:
                 raise
             raise failure from error
-        return (yield from self._delivered(asking, sent, call, reply))
+        return (yield from self._delivered(asking, sent, call, output, response))
 
     def _delivered(
-        self, asking: _Asking, sent: Request, call: Call, reply: Reply
+        self, asking: _Asking, sent: Request, call: Call, checked: guards.Output, response: Response
     ) -> Flow[Response]:
         """What came back, past the guard; an answer that breaks the schema is asked for once more."""
-        checked = self._checked_output(asking, sent, reply)
-        response = call.finish(checked.reply, checked.logged)
         self._decided(call, checked.decisions)
         if checked.blocked:
             raise _about(call, CallFailed("guard", checked.blocked))
@@ -308,7 +291,7 @@ class Client:
                 CallFailed("guard", f"the answer does not keep to response_schema: {wrong}"),
             )
         again = asking._replace(
-            request=guards.repair(sent, reply, checked.problems),
+            request=guards.repair(sent, checked.reply, checked.problems),
             ids=asking.ids._replace(call_id=None, causation_id=call.last_event_id),
             repairing=True,
         )
@@ -327,38 +310,26 @@ class Client:
         return self._cache
 
     def _asking(self, request: Request, options: Options, *, stream: bool) -> _Asking:
-        if unknown := options.keys() - Options.__annotations__.keys():
-            raise UsageError(
-                f"a call has no option {', '.join(sorted(unknown))}: "
-                f"it has {', '.join(Options.__annotations__)}"
-            )
+        check(options)
         ids = Ids(**{name: options[name] for name in Ids._fields if name in options})
         if not isinstance(request, Request):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise self._refused(request, ids)
+            raise self._refused(
+                f"a call takes a Request, not {type(request).__name__}: "
+                "write Request.of('...', model='provider/model')",
+                ids,
+            )
+        if wrong := not_json(request):
+            raise self._refused(wrong, ids, request.model)
         if request.stream != stream:
             request = request.model_copy(update={"stream": stream})
         return _Asking(request, options, ids)
 
-    def _refused(self, request: object, ids: Ids) -> CallFailed:
-        """What is not a request cannot be sent, but somebody meant to make a call."""
-        failure = CallFailed(
-            "invalid_request",
-            f"a call takes a Request, not {type(request).__name__}: "
-            "write Request.of('...', model='provider/model')",
-        )
-        failure.call_id = ids.call_id or new_id()
-        self.log.append(
-            LlmCallFailed(
-                call_id=failure.call_id,
-                provider="unknown",
-                request_model="unknown",
-                error_type=failure.error_type,
-                error_message=str(failure),
-                attempts=0,
-                latency_ms=0,
-                actor=ids.actor,
-            )
-        )
+    def _refused(self, why: str, ids: Ids, model: str = "unknown") -> CallFailed:
+        """What cannot be sent, nor written down; but somebody meant to make a call."""
+        failure = CallFailed("invalid_request", why)
+        call = self._call(Asked(), ids, model=model)
+        call.start()
+        call.fail(failure)
         return failure
 
     def _call(self, logged: Asked, ids: Ids, *, model: str) -> Call:
@@ -367,6 +338,9 @@ class Client:
         return call
 
     def _begun(self, model: str, options: Options) -> embedding.Begun:
+        check(options)
+        if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"model is a name such as provider/model, not {repr(model)[:60]}")
         ids = Ids(**{name: options[name] for name in Ids._fields if name in options})
         return embedding.Begun(self.log, self._lines, model, ids, options.get("timeout_s"))
 
@@ -388,6 +362,15 @@ class Client:
         if events:
             self.log.append(events)
 
+    def after_fork(self) -> None:
+        """A forked child shares no connection with its parent, and waits for no lock of it."""
+        self._lock = threading.Lock()
+        self._lines.forget()
+        if self._network:
+            # Kept, for to close them would need locks that threads of the parent may hold.
+            _left_to_the_parent.append(self._network)
+            self._network = None
+
     def _reach(self) -> "Network":
         if self._network is None:
             from tracemill.llm.network import Network
@@ -395,6 +378,18 @@ class Client:
             with self._lock:
                 self._network = self._network or Network(self.settings)
         return self._network
+
+
+_clients: WeakSet[Client] = WeakSet()
+_left_to_the_parent: list[object] = []
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _to(asking: _Asking, model: str) -> _Asking:

@@ -1,6 +1,6 @@
 """Texts to vectors and documents to a ranking, by providers: recorded like every other call."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -64,7 +64,7 @@ def embed(
     import numpy as np
 
     call = _call(begun, "embeddings")
-    call.start(inputs=len(texts))
+    call.start(inputs=_count(texts))
     found: list[Sequence[float]] = []
     replies: list[Vectors] = []
     try:
@@ -97,9 +97,10 @@ def rerank(
 ) -> Flow[Ranking]:
     """One call, one request."""
     call = _call(begun, "rerank")
-    call.start(inputs=len(documents))
+    call.start(inputs=_count(documents))
     try:
         _check(documents, "documents")
+        _check([query], "query")
         call.inputs = [query, *documents]
         line = begun.lines.to(begun.model, begun.timeout_s)
         wire = _offered(line, "rerank", begun.model).rerank(
@@ -144,6 +145,10 @@ def _asked(
                 "malformed_response",
                 f"{line.provider.name} gave {len(reply.vectors)} vectors for {count} texts",
             )
+        if len({len(vector) for vector in reply.vectors}) > 1:
+            raise CallFailed(
+                "malformed_response", f"{line.provider.name} gave vectors of different lengths"
+            )
         return reply
 
     tokens = sum(map(len, batch)) // 4
@@ -156,8 +161,16 @@ def _call(begun: Begun, operation: str) -> Call:
     return call
 
 
+def _count(texts: object) -> int | None:
+    return len(texts) if isinstance(texts, Sized) else None
+
+
 def _check(texts: Sequence[object], name: str) -> None:
-    if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+    if (
+        isinstance(texts, str)
+        or not _count(texts)
+        or not all(isinstance(text, str) for text in texts)
+    ):
         raise CallFailed("invalid_request", f"{name} must be a list of at least one string")
     if empty := [at for at, text in enumerate(texts) if not str(text).strip()]:
         raise CallFailed(

@@ -105,6 +105,11 @@ class Lines:
             self.timeout_s if timeout_s is None else timeout_s,
         )
 
+    def forget(self) -> None:
+        """As if nothing had been called: what a forked child knows is its parent's."""
+        self._limiters.clear()
+        self._breakers.clear()
+
     def chat(self, call: Call, request: Request, line: Line) -> Flow[Reply]:
         """Send a request until it is answered, or until trying again makes no sense."""
         if line.provider.adapter == "local":
@@ -232,9 +237,21 @@ def ask(line: Line, wire: Wire) -> Flow[Answer]:
     """
     answer: Answer = yield Send(Exchange(line.provider, wire, line.timeout_s), line.key)
     line.limiter.observe(answer.headers)
-    if answer.status >= 400:
-        raise line.adapter.error(answer.status, answer.headers, answer.body)
+    if answer.status >= 300:
+        raise _refused(answer, line)
     return answer
+
+
+def _refused(answer: Answer, line: Line) -> CallFailed:
+    if answer.status >= 400:
+        return line.adapter.error(answer.status, answer.headers, answer.body)
+    return CallFailed(
+        "malformed_response",
+        f"{line.provider.name} redirects to another address, where no key is sent: set "
+        "its base URL to where it is",
+        status=answer.status,
+        request_id=_request_id(answer.headers),
+    )
 
 
 def parsed(answer: Answer, line: Line) -> Any:
@@ -295,10 +312,10 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
     wire = line.adapter.chat(request, line.model, line.provider)
     opened: Opened = yield Open(Exchange(line.provider, wire, line.timeout_s), line.key)
     line.limiter.observe(opened.headers)
-    if opened.status >= 400 or not _is_stream(opened.headers):
+    if opened.status >= 300 or not _is_stream(opened.headers):
         answer = Answer(opened.status, opened.headers, (yield from _rest()))
-        if opened.status >= 400:
-            raise line.adapter.error(*answer)
+        if opened.status >= 300:
+            raise _refused(answer, line)
         # The server did not stream: an error with status 200, or an answer in one piece.
         reply = line.adapter.read(parsed(answer, line), line.provider)
         yield from _handed_on(_deltas(reply), call)

@@ -8,17 +8,19 @@ import asyncio
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, lru_cache
 
 import httpx
 from pydantic import SecretStr
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from tracemill.errors import CallFailed
 from tracemill.llm.flow import Answer, Exchange, Opened, OpenedAsync
 from tracemill.llm.providers import Provider
+from tracemill.messages import Json
 from tracemill.settings import Settings
 
 _POOL_IDLE_S = 60
@@ -148,10 +150,13 @@ def _request(exchange: Exchange, key: SecretStr | None) -> httpx.Request:
     content = wire.body if isinstance(wire.body, bytes) else None
     if wire.body is not None and content is None:
         headers["content-type"] = "application/json"
-        content = to_json(wire.body)
+        content = _json(wire.body)
+    url, authorization = _url(provider.base_url + wire.path)
+    if authorization:
+        headers.setdefault("authorization", authorization)
     return httpx.Request(
         wire.method,
-        _url(provider.base_url + wire.path),
+        url,
         headers=headers,
         content=content,
         extensions={"timeout": _timeouts(timeout_s)},
@@ -159,9 +164,25 @@ def _request(exchange: Exchange, key: SecretStr | None) -> httpx.Request:
 
 
 @lru_cache(256)
-def _url(text: str) -> httpx.URL:
-    """Read once: that takes longer than the rest of a request."""
-    return httpx.URL(text)
+def _url(text: str) -> tuple[httpx.URL, str]:
+    """Read once: that takes longer than the rest of a request. A name and a password in it become
+    a header, because httpx writes URLs to its log."""
+    url = httpx.URL(text)
+    if not url.userinfo:
+        return url, ""
+    basic = b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return url.copy_with(userinfo=b""), f"Basic {basic}"
+
+
+def _json(body: Json | bytes) -> bytes:
+    try:
+        return to_json(body)
+    except (PydanticSerializationError, ValueError, RecursionError):
+        raise CallFailed(
+            "invalid_request",
+            "a text of the request has half of a character in it (a lone surrogate), which cannot "
+            "be sent: `text.encode(errors='replace').decode()` takes it out",
+        ) from None
 
 
 @lru_cache(256)
@@ -241,7 +262,7 @@ def _translated(exchange: Exchange) -> Generator[None]:
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise CallFailed(
             "invalid_request",
-            f"{exchange.provider.name}: the base URL cannot be used: {error}",
+            f"{exchange.provider.name}: the base URL cannot be used: {_why(error)}",
         ) from None
     except (httpx.DecodingError, httpx.TooManyRedirects) as error:
         raise CallFailed(
@@ -254,6 +275,13 @@ def _translated(exchange: Exchange) -> Generator[None]:
         raise CallFailed(
             "connection", f"the connection to {_host(exchange)} failed: {what}", retry=True
         ) from None
+
+
+def _why(error: Exception) -> str:
+    # What is wrong with a URL may be a password in it.
+    if isinstance(error, httpx.InvalidURL):
+        return "write it as https://host:port/path, and what is special in a password as %2F"
+    return str(error)
 
 
 def _host(exchange: Exchange) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tracemill.errors import LogNotWritable
 from tracemill.events import new_id
 
 
@@ -47,7 +48,13 @@ def announce(folder: Path, position: Callable[[], int]) -> str:
         return held.path.name
     with _lock:
         if folder not in _held:
-            _held[folder] = _hold(folder, position())
+            end = position()
+            try:
+                _held[folder] = _hold(folder, end)
+            except OSError as error:
+                raise LogNotWritable(
+                    f"cannot write to {folder}, where calls in flight are kept: {error.strerror}"
+                ) from error
         return _held[folder].path.name
 
 

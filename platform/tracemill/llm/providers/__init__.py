@@ -42,6 +42,10 @@ class Provider(NamedTuple):
     quirks: frozenset[str] = frozenset()
     """In what it differs from the language that it speaks; `compatible.py` explains each."""
 
+    def __repr__(self) -> str:
+        """Without the address: it may hold a password."""
+        return f"Provider({self.name!r})"
+
 
 def _compatible(
     name: str,
