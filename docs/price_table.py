@@ -39,6 +39,7 @@ TOKENS = {
     "input_audio_mtok": "input_audio",
     "cache_audio_read_mtok": "cache_read_audio",
     "output_audio_mtok": "output_audio",
+    "output_citation_mtok": "citation",
 }
 THOUSANDS = {
     "web_searches_kcount": "web_searches",

@@ -64,13 +64,18 @@ def named_by(model: ModelInfo) -> list[str]:
 
 def their_usage(usage: Usage) -> TheirUsage:
     """Every count is given, as ours always are."""
+    beside = {
+        name: int(usage.billed.get(name, 0)) for name in ("citation_tokens", "reasoning_tokens")
+    }
     return TheirUsage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
+        input_tokens=int(usage.billed.get("input_tokens", usage.input_tokens)),
+        output_tokens=int(usage.billed.get("output_tokens", usage.output_tokens))
+        + sum(beside.values()),
         cache_read_tokens=usage.cache_read_input_tokens,
         cache_write_tokens=usage.cache_write_input_tokens,
         cache_write_1h_tokens=usage.cache_write_1h_input_tokens,
-        output_reasoning_tokens=usage.reasoning_output_tokens,
+        output_reasoning_tokens=usage.reasoning_output_tokens + beside["reasoning_tokens"],
+        output_citation_tokens=beside["citation_tokens"],
         input_audio_tokens=usage.input_audio_tokens,
         cache_audio_read_tokens=usage.cache_read_audio_tokens,
         output_audio_tokens=usage.output_audio_tokens,

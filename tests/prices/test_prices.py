@@ -15,7 +15,15 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.prices.oracle import BUILT_FROM, INSTALLED, MODELS, THEIR_NAMES, build, named_by
+from tests.prices.oracle import (
+    BUILT_FROM,
+    INSTALLED,
+    MODELS,
+    THEIR_NAMES,
+    build,
+    named_by,
+    their_cost,
+)
 from tracemill import prices
 from tracemill.errors import UsageError
 from tracemill.events import LlmCallCached, LlmCallFailed, LlmCallFinished, new_id
@@ -370,6 +378,26 @@ def test_searches_are_billed_in_the_view_too(log: EventLog):
     assert asked == {
         each.call_id: cost("anthropic", "claude-sonnet-5-5", each.usage) for each in made
     }
+
+
+@frozen
+def test_tokens_that_are_billed_apart_are_what_is_paid_for(log: EventLog):
+    usages = [
+        # Perplexity writes citations and thoughts beside the output.
+        ("perplexity", "sonar-deep-research", {"citation_tokens": 700, "reasoning_tokens": 900}),
+        ("perplexity", "sonar-reasoning-pro", {"citation_tokens": 700, "reasoning_tokens": 900}),
+        # Cohere reads more than it bills.
+        ("cohere", "command-a", {"input_tokens": 20, "output_tokens": 3}),
+    ]
+    made = [
+        finished(provider, model, Usage(input_tokens=500, output_tokens=40, billed=billed))
+        for provider, model, billed in usages
+    ]
+    expected = {e.call_id: their_cost(e.provider, e.request_model, e.usage, NOW) for e in made}
+    assert {e.call_id: cost(e.provider, e.request_model, e.usage) for e in made} == expected
+    log.append(made)
+    assert dict(log.sql("SELECT call_id, repriced_usd FROM call_costs").rows()) == expected
+    assert log.sql("SELECT sum(input_tokens) FROM call_costs").item() == 1_500
 
 
 def test_a_day_counts_what_failed_and_what_the_cache_saved(log: EventLog):

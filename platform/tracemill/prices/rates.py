@@ -23,15 +23,21 @@ PART_OF = {
     "input_audio": "input",
     "cache_read_audio": "cache_read",
     "output_audio": "output",
+    "citation": "output",
 }
 """The units that are tokens, each with the unit that it is counted within."""
 
-COUNTED = ("web_searches", "social_searches", "storage_searches", "code_executions", "rerank_searches")  # fmt: skip
-"""The units of `Usage.billed`."""
-
+SEARCHES = ("web_searches", "social_searches", "storage_searches", "code_executions", "rerank_searches")  # fmt: skip
 PER_CALL = "requests"
+UNITS = (*PART_OF, *SEARCHES, PER_CALL)
+"""Everything that can have a price."""
 
-UNITS = (*PART_OF, *COUNTED, PER_CALL)
+COUNTED = (*SEARCHES, "citation_tokens", "reasoning_tokens")
+"""What `Usage.billed` may count: searches, and tokens that are billed beside `output_tokens`. The
+tokens cost what `citation` and `reasoning` do, or `output` where these have no price."""
+
+INSTEAD = ("input_tokens", "output_tokens")
+"""Where `Usage.billed` has these, they are what is paid for: Cohere reads more than it bills."""
 
 BILLED_AS = {
     "search_units": "rerank_searches",
@@ -39,10 +45,8 @@ BILLED_AS = {
     "num_search_queries": "web_searches",
     "code_execution_requests": "code_executions",
     "web_fetch_requests": None,
-    "input_tokens": None,
-    "output_tokens": None,
 }
-"""The providers' names for what they bill to our units; None for what costs nothing by itself."""
+"""The providers' names for what they bill to ours; None for what costs nothing by itself."""
 
 NO_MODEL = "unknown model"
 NO_PRICE = "no price for "
@@ -101,7 +105,7 @@ def rates(usd_per_million: Mapping[str, Decimal]) -> Rates:
         * (added("cache_read_audio") - added("input_audio")),
         output_audio=added("output_audio"),
         per_call=price.get(PER_CALL, 0),
-        counted={unit: price[unit] for unit in COUNTED if unit in price},
+        counted=_counted(price),
         has_read=has("cache_read"),
         has_write=has("cache_write"),
         has_write_1h=has("cache_write_1h"),
@@ -112,18 +116,32 @@ def rates(usd_per_million: Mapping[str, Decimal]) -> Rates:
     )
 
 
+def _counted(price: Mapping[str, int]) -> dict[str, int]:
+    apart = {
+        f"{unit}_tokens": price.get(unit, price["output"])
+        for unit in ("citation", "reasoning")
+        if "output" in price
+    }
+    return {unit: price[unit] for unit in SEARCHES if unit in price} | apart
+
+
 def amount(r: Rates, usage: Usage) -> Decimal | str:
     """What a usage costs in US dollars, exactly; in words why not, where that cannot be told."""
-    billed = _billed(usage) if usage.billed else {}
-    if why := _no_price(r, usage, billed) or _contradiction(r, usage):
+    read, written, billed = usage.input_tokens, usage.output_tokens, {}
+    if usage.billed:
+        billed = _billed(usage)
+        read, written = (
+            int(billed.pop(name, count))
+            for name, count in zip(INSTEAD, (read, written), strict=True)
+        )
+    why = _no_price(r, read, written, billed) or _contradiction(r, usage, read, written)
+    if why:
         return why
-    if usage.input_tokens + usage.output_tokens > _MOST_TOKENS or any(
-        count > _MOST_BILLED for count in billed.values()
-    ):
+    if read + written > _MOST_TOKENS or any(count > _MOST_BILLED for count in billed.values()):
         return IMPLAUSIBLE
     total = (
-        usage.input_tokens * r.input
-        + usage.output_tokens * r.output
+        read * r.input
+        + written * r.output
         + usage.cache_read_input_tokens * r.cache_read
         + usage.cache_write_input_tokens * r.cache_write
         + usage.cache_write_1h_input_tokens * r.cache_write_1h
@@ -147,10 +165,10 @@ def _billed(usage: Usage) -> dict[str, Decimal]:
     return counts
 
 
-def _no_price(r: Rates, usage: Usage, billed: Mapping[str, Decimal]) -> str | None:
-    if "input" not in r.priced and (usage.input_tokens or not r.priced):
+def _no_price(r: Rates, read: int, written: int, billed: Mapping[str, Decimal]) -> str | None:
+    if "input" not in r.priced and (read or not r.priced):
         return NO_PRICE + "input"
-    if usage.output_tokens and "output" not in r.priced:
+    if written and "output" not in r.priced:
         return NO_PRICE + "output"
     missing = [unit for unit in billed if unit not in r.counted]
     # Units without a known name first, then in their order: as the view `call_costs` tells it.
@@ -161,19 +179,19 @@ def _no_price(r: Rates, usage: Usage, billed: Mapping[str, Decimal]) -> str | No
     return None
 
 
-def _contradiction(r: Rates, usage: Usage) -> str | None:
+def _contradiction(r: Rates, usage: Usage, read: int, written: int) -> str | None:
     """Whether parts that have prices are more than their whole."""
     read_audio = usage.cache_read_audio_tokens * r.has_read_audio
-    read = usage.cache_read_input_tokens * r.has_read
-    written = usage.cache_write_input_tokens * r.has_write
+    hit = usage.cache_read_input_tokens * r.has_read
+    stored = usage.cache_write_input_tokens * r.has_write
     audio = usage.input_audio_tokens * r.has_input_audio
     spoken = usage.output_audio_tokens * r.has_output_audio
     if (
-        read_audio > read
+        read_audio > hit
         or read_audio > audio
-        or usage.cache_write_1h_input_tokens * r.has_write_1h > written
-        or read + written + audio - read_audio > usage.input_tokens
-        or usage.reasoning_output_tokens * r.has_reasoning + spoken > usage.output_tokens
+        or usage.cache_write_1h_input_tokens * r.has_write_1h > stored
+        or hit + stored + audio - read_audio > read
+        or usage.reasoning_output_tokens * r.has_reasoning + spoken > written
     ):
         return CONTRADICTORY
     return None

@@ -100,6 +100,7 @@ WITH
       max(usd) FILTER (unit = 'input_audio') AS input_audio,
       max(usd) FILTER (unit = 'cache_read_audio') AS cache_read_audio,
       max(usd) FILTER (unit = 'output_audio') AS output_audio,
+      max(usd) FILTER (unit = 'citation') AS citation,
       max(usd) FILTER (unit = 'requests') AS requests,
       max(usd) FILTER (unit = 'web_searches') AS web_searches,
       max(usd) FILTER (unit = 'social_searches') AS social_searches,
@@ -146,6 +147,8 @@ SELECT
   a.social_searches,  -- US dollars apiece.
   a.storage_searches,  -- US dollars apiece.
   a.code_executions,  -- US dollars apiece.
-  a.rerank_searches  -- US dollars apiece.
+  a.rerank_searches,  -- US dollars apiece.
+  coalesce(a.citation, a.output) AS citation_tokens,  -- US dollars a token, of those that are billed beside the output.
+  coalesce(a.reasoning, a.output) AS reasoning_tokens  -- US dollars a token, of those that are billed beside the output.
 FROM served AS s
 JOIN apiece AS a ON a.model_key = s.model_key AND a.service_tier = s.priced_tier

@@ -9,8 +9,15 @@ WITH
       sum(times) FILTER (unit = 'storage_searches') AS storage_searches,
       sum(times) FILTER (unit = 'code_executions') AS code_executions,
       sum(times) FILTER (unit = 'rerank_searches') AS rerank_searches,
+      sum(times) FILTER (unit = 'citation_tokens') AS citation_tokens,
+      sum(times) FILTER (unit = 'reasoning_tokens') AS reasoning_tokens,
+      sum(times) FILTER (unit = 'input_tokens') AS read,
+      sum(times) FILTER (unit = 'output_tokens') AS written,
       min(unit) FILTER (
-        unit NOT IN ('web_searches', 'social_searches', 'storage_searches', 'code_executions', 'rerank_searches')
+        unit NOT IN (
+          'web_searches', 'social_searches', 'storage_searches', 'code_executions',
+          'rerank_searches', 'citation_tokens', 'reasoning_tokens', 'input_tokens', 'output_tokens'
+        )
       ) AS unknown,
       max(times) AS most
     FROM (
@@ -39,6 +46,9 @@ WITH
       e.service_tier,
       coalesce(e.input_tokens, 0) AS input_tokens,
       coalesce(e.output_tokens, 0) AS output_tokens,
+      -- Where these are billed apart, as by Cohere, that is what is paid for.
+      coalesce(CAST(b.read AS BIGINT), e.input_tokens, 0) AS read,
+      coalesce(CAST(b.written AS BIGINT), e.output_tokens, 0) AS written,
       coalesce(e.cache_read_input_tokens, 0) AS cache_read,
       coalesce(e.cache_write_input_tokens, 0) AS cache_write,
       coalesce(e.cache_write_1h_input_tokens, 0) AS cache_write_1h,
@@ -48,7 +58,7 @@ WITH
       coalesce(e.output_audio_tokens, 0) AS output_audio,
       e.cost_usd,
       CAST(epoch_us(e.occurred_at) // 1000000 % 86400 AS INTEGER) AS second,
-      b.* EXCLUDE (position)
+      b.* EXCLUDE (position, read, written)
     FROM events AS e
     LEFT JOIN billed AS b USING (position)
     WHERE e.kind IN ('llm.call.finished', 'llm.call.aborted')
@@ -71,8 +81,8 @@ WITH
       cost_usd,
       r.priced_as,
       r.priced_tier,
-      c.input_tokens::DECIMAL(19, 0) * r.input
-        + c.output_tokens::DECIMAL(19, 0) * r.output
+      c.read::DECIMAL(19, 0) * r.input
+        + c.written::DECIMAL(19, 0) * r.output
         + c.cache_read::DECIMAL(19, 0) * r.cache_read
         + c.cache_write::DECIMAL(19, 0) * r.cache_write
         + c.cache_write_1h::DECIMAL(19, 0) * r.cache_write_1h
@@ -88,27 +98,31 @@ WITH
             + coalesce(c.storage_searches::DECIMAL(18, 6) * r.storage_searches, 0)
             + coalesce(c.code_executions::DECIMAL(18, 6) * r.code_executions, 0)
             + coalesce(c.rerank_searches::DECIMAL(18, 6) * r.rerank_searches, 0)
+            + coalesce(c.citation_tokens::DECIMAL(18, 6) * r.citation_tokens, 0)
+            + coalesce(c.reasoning_tokens::DECIMAL(18, 6) * r.reasoning_tokens, 0)
         END AS usd,
       CASE
         WHEN r.is_priced IS NULL THEN 'unknown model'
-        WHEN NOT r.has_input AND (c.input_tokens > 0 OR NOT r.is_priced) THEN 'no price for input'
-        WHEN NOT r.has_output AND c.output_tokens > 0 THEN 'no price for output'
+        WHEN NOT r.has_input AND (c.read > 0 OR NOT r.is_priced) THEN 'no price for input'
+        WHEN NOT r.has_output AND c.written > 0 THEN 'no price for output'
         WHEN c.unknown IS NOT NULL THEN 'no price for ' || c.unknown
         WHEN c.web_searches > 0 AND r.web_searches IS NULL THEN 'no price for web_searches'
         WHEN c.social_searches > 0 AND r.social_searches IS NULL THEN 'no price for social_searches'
         WHEN c.storage_searches > 0 AND r.storage_searches IS NULL THEN 'no price for storage_searches'
         WHEN c.code_executions > 0 AND r.code_executions IS NULL THEN 'no price for code_executions'
         WHEN c.rerank_searches > 0 AND r.rerank_searches IS NULL THEN 'no price for rerank_searches'
+        WHEN c.citation_tokens > 0 AND r.citation_tokens IS NULL THEN 'no price for citation_tokens'
+        WHEN c.reasoning_tokens > 0 AND r.reasoning_tokens IS NULL THEN 'no price for reasoning_tokens'
         -- Parts that have prices of their own cannot be more than their whole.
         WHEN c.cache_read_audio * r.has_cache_read_audio > c.cache_read * r.has_cache_read
           OR c.cache_read_audio * r.has_cache_read_audio > c.input_audio * r.has_input_audio
           OR c.cache_write_1h * r.has_cache_write_1h > c.cache_write * r.has_cache_write
           OR c.cache_read * r.has_cache_read + c.cache_write * r.has_cache_write
             + c.input_audio * r.has_input_audio - c.cache_read_audio * r.has_cache_read_audio
-            > c.input_tokens
-          OR c.reasoning * r.has_reasoning + c.output_audio * r.has_output_audio > c.output_tokens
+            > c.read
+          OR c.reasoning * r.has_reasoning + c.output_audio * r.has_output_audio > c.written
           THEN 'contradictory usage'
-        WHEN c.input_tokens + c.output_tokens > 100000000000 OR c.most > 1000000000
+        WHEN c.read + c.written > 100000000000 OR c.most > 1000000000
           THEN 'implausible usage'
       END AS reason
     FROM calls AS c
