@@ -24,7 +24,7 @@ WITH unended AS (
 )
 SELECT events.*, last
 FROM events JOIN unended USING (stream)
-WHERE kind = 'llm.call.started' AND payload ->> '$.process' = ?
+WHERE kind = 'llm.call.started' AND (payload ->> '$.process') = ?
 """
 
 
@@ -41,14 +41,12 @@ _SAME = (
 def close_crashed(log: "EventLog") -> int:
     """Append an end for every call of a process that is gone; returns how many."""
     closed = 0
-    with presence.gone(log.folder / "live") as processes:
+    with presence.gone(log.live) as processes:
         for process in processes:
             rows = log.arrow(_UNENDED, [process.position, process.process]).to_pylist()
             events = {row["stream"]: _crashed(row, process.process) for row in rows}
             if events:
-                log.append(
-                    events.values(), expected={row["stream"]: row["last"] for row in rows}
-                )
+                log.append(events.values(), expected={row["stream"]: row["last"] for row in rows})
             closed += len(events)
     return closed
 

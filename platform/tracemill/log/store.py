@@ -49,6 +49,7 @@ class EventLog:
         `prices` is a file that goes before the shipped prices, as `TRACEMILL_PRICES`.
         """
         self.folder = Path(folder).absolute()
+        self.live = self.folder / "live"
         self._fold_after = fold_after_events
         try:
             (self.folder / "segments").mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ class EventLog:
     @property
     def process(self) -> str:
         """This process's name in its events: where it dies, its calls are closed as crashed."""
-        return presence.announce(self.folder / "live", self.position)
+        return presence.announce(self.live, self.position)
 
     # Facts
 
