@@ -382,7 +382,7 @@ def test_searches_are_billed_in_the_view_too(log: EventLog):
 
 @frozen
 def test_tokens_that_are_billed_apart_are_what_is_paid_for(log: EventLog):
-    usages = [
+    usages: list[tuple[str, str, dict[str, float]]] = [
         # Perplexity writes citations and thoughts beside the output.
         ("perplexity", "sonar-deep-research", {"citation_tokens": 700, "reasoning_tokens": 900}),
         ("perplexity", "sonar-reasoning-pro", {"citation_tokens": 700, "reasoning_tokens": 900}),
