@@ -186,7 +186,10 @@ def _finished(client: "Client", known: BatchState, about: dict[str, Any], reply:
     when = known.ended_at or datetime.now(UTC)
     model = label(reply.response_model or known.model)
     usage = reply.usage or Usage(estimated=True)
-    price = prices.cost(known.provider, model, usage, when, service_tier="batch")
+    names = (model, known.model)
+    price = prices.cost(
+        known.provider, names, usage, when, service_tier="batch", table=client.log.prices
+    )
     checked = _checked(client, known, reply)
     event = LlmCallFinished(
         **_about(known, about, when),

@@ -41,6 +41,7 @@ from tracemill.messages import (
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
+    from tracemill.prices import Cost
 
 
 _CONTROLS = re.compile("[\x00-\x1f]")
@@ -195,6 +196,11 @@ class Call:
             return error
         failure = self._in_words(error)
         failure.args, failure.call_id = (self._clean(str(failure)),), self.id
+        if failure.__suppress_context__:
+            # What was not to be shown holds the text that could not be read, or the headers sent.
+            failure.__context__ = None
+        failure.code = self._clean(failure.code) if failure.code else None
+        failure.request_id = keys.without(failure.request_id or "", self.secret) or None
         partial = self.partial() if self.partial and self.first_chunk_ms is not None else None
         why: dict[str, Any] = {
             "error_type": _label(failure.error_type),
@@ -249,13 +255,7 @@ class Call:
     def _answered(self, reply: Reply, usage: Usage) -> dict[str, Any]:
         """What finished and aborted calls have in common."""
         tier = _optional(reply.service_tier or self._asked.service_tier)
-        price = prices.cost(
-            self.about["provider"],
-            reply.response_model or self.about["request_model"],
-            usage,
-            _now(),
-            service_tier=tier,
-        )
+        price = self.priced(reply, usage)
         return {
             "response_model": _label(reply.response_model or self.about["request_model"]),
             "response_id": _optional(reply.response_id),
@@ -268,6 +268,17 @@ class Call:
             "cost_usd": price.usd,
             "price_snapshot": price.snapshot,
         }
+
+    def priced(self, reply: Reply, usage: Usage) -> "Cost":
+        """What an answer costs now, at the prices that the log's views have too."""
+        return prices.cost(
+            self.about["provider"],
+            (reply.response_model, self.about["request_model"]),
+            usage,
+            _now(),
+            service_tier=reply.service_tier or self._asked.service_tier,
+            table=self.log.prices,
+        )
 
     def _estimate(self, reply: Reply) -> Usage:
         """Our count of tokens, where the provider gave none."""

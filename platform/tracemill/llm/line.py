@@ -196,7 +196,8 @@ class Lines:
 
     def _usd(self, line: Line, usage: Usage) -> Decimal:
         now = datetime.now(UTC)
-        return prices.cost(line.provider.name, line.model, usage, now).usd or Decimal(0)
+        price = prices.cost(line.provider.name, line.model, usage, now, table=self._log.prices)
+        return price.usd or Decimal(0)
 
     def _limiter(self, prefix: str, provider: Provider, key: SecretStr | None) -> Limiter:
         text = key.get_secret_value() if key else ""
@@ -237,21 +238,9 @@ def ask(line: Line, wire: Wire) -> Flow[Answer]:
     """
     answer: Answer = yield Send(Exchange(line.provider, wire, line.timeout_s), line.key)
     line.limiter.observe(answer.headers)
-    if answer.status >= 300:
-        raise _refused(answer, line)
-    return answer
-
-
-def _refused(answer: Answer, line: Line) -> CallFailed:
     if answer.status >= 400:
-        return line.adapter.error(answer.status, answer.headers, answer.body)
-    return CallFailed(
-        "malformed_response",
-        f"{line.provider.name} redirects to another address, where no key is sent: set "
-        "its base URL to where it is",
-        status=answer.status,
-        request_id=_request_id(answer.headers),
-    )
+        raise line.adapter.error(*answer)
+    return answer
 
 
 def parsed(answer: Answer, line: Line) -> Any:
@@ -312,10 +301,10 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
     wire = line.adapter.chat(request, line.model, line.provider)
     opened: Opened = yield Open(Exchange(line.provider, wire, line.timeout_s), line.key)
     line.limiter.observe(opened.headers)
-    if opened.status >= 300 or not _is_stream(opened.headers):
+    if opened.status >= 400 or not _is_stream(opened.headers):
         answer = Answer(opened.status, opened.headers, (yield from _rest()))
-        if opened.status >= 300:
-            raise _refused(answer, line)
+        if opened.status >= 400:
+            raise line.adapter.error(*answer)
         # The server did not stream: an error with status 200, or an answer in one piece.
         reply = line.adapter.read(parsed(answer, line), line.provider)
         yield from _handed_on(_deltas(reply), call)

@@ -20,7 +20,7 @@ from tracemill.log import crashed, presence, rows, segments, tables, views
 from tracemill.log.journal import Durability, Journal
 from tracemill.log.reading import Parameters, Reader, refuse_polars_after_fork
 from tracemill.log.verify import Verification, verify
-from tracemill.prices import load
+from tracemill.prices import Table, load
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class EventLog:
     def process(self) -> str:
         """This process's name in its events: where it dies, its calls are closed as crashed."""
         return presence.announce(self.live, self.position)
+
+    @property
+    def prices(self) -> Table:
+        """The prices that this log's views multiply with."""
+        return load(self._prices)
 
     # Facts
 
@@ -225,7 +230,8 @@ class EventLog:
 
         if self._failures is None:
             self._failures = Failures(self)
-        answer = pl.from_arrow(self._failures.nearest(text_or_call_id, n))
+        nearest = self._failures.nearest(text_or_call_id, n)
+        answer = pl.from_arrow(nearest)  # pyright: ignore[reportUnknownMemberType]
         assert isinstance(answer, pl.DataFrame)
         return answer
 
@@ -275,9 +281,7 @@ class EventLog:
         return [segments.segment_path(self.folder, s) for s in self._journal.segments()]
 
     def _write_catalogue(self) -> None:
-        views.write_catalogue(
-            self.folder.with_suffix(".duckdb"), self.segments(), load(self._prices)
-        )
+        views.write_catalogue(self.folder.with_suffix(".duckdb"), self.segments(), self.prices)
 
     def _start_fold(self) -> None:
         """Seal in a process of its own: here it would take turns with the caller's work."""
