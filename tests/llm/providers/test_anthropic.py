@@ -302,6 +302,7 @@ def test_an_error_with_status_200_is_raised():
             {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, NEW
         )
     assert caught.value.retry
+    assert anthropic.read(told() | {"error": None}, NEW) == anthropic.read(told(), NEW)
 
 
 @pytest.mark.parametrize(

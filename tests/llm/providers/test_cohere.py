@@ -158,6 +158,12 @@ def test_an_error_that_comes_with_status_200_is_one() -> None:
         assert caught.value.error_type == "server_error"
 
 
+def test_an_error_that_is_null_is_none() -> None:
+    message = {"role": "assistant", "content": [{"type": "text", "text": "So."}]}
+    body = {"id": "x", "message": message, "finish_reason": "COMPLETE", "error": None}
+    assert cohere.read(body, COHERE).text == "So."
+
+
 # Streams
 
 BILLED = {"billed_units": {"input_tokens": 4}, "tokens": {"input_tokens": 9, "output_tokens": 5}}

@@ -161,6 +161,15 @@ def test_a_blocked_prompt_is_an_answer() -> None:
         )
 
 
+def test_an_answer_without_candidates_keeps_what_was_counted() -> None:
+    counted = {"promptTokenCount": 9, "thoughtsTokenCount": 4, "totalTokenCount": 13}
+    body = {"usageMetadata": counted, "modelVersion": "gemini-x", "responseId": "r1"}
+    usage = Usage(input_tokens=9, output_tokens=4, reasoning_output_tokens=4, raw=counted)
+    for told in (body, body | {"candidates": []}, body | {"candidates": None, "error": None}):
+        assert gemini.read(told, GEMINI) == Reply((), "other", None, "gemini-x", usage, "r1")
+        assert not streamed(sse(told))[1].done
+
+
 FINISH = {
     "stop": "STOP",
     "length": "MAX_TOKENS",

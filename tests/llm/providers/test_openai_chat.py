@@ -275,6 +275,8 @@ def test_a_named_error_event_is_an_error():
         ("function_call", "tool_call"),
         ("content_filter", "content_filter"),
         ("eos", "stop"),
+        ("eos_token", "stop"),
+        ("stop_sequence", "stop"),
         ("model_length", "context_window"),
         ("error", "error"),
         ("tired", "other"),

@@ -58,6 +58,8 @@ def test_vectors_are_in_the_order_of_the_texts(order: list[int]):
 def test_without_an_index_the_order_of_the_answer_counts():
     reply = read({"embedding": [1.0]}, {"embedding": [2.0]})
     assert [list(v) for v in reply.vectors] == [[1.0], [2.0]]
+    unnamed_zero = read(row([2.0], 1), {"embedding": [1.0]})
+    assert [list(v) for v in unnamed_zero.vectors] == [[1.0], [2.0]]
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))

@@ -50,7 +50,7 @@ _NO_MONEY = re.compile(r"credit balance is too low", re.IGNORECASE)
 def read(body: Any, provider: Provider) -> Reply:
     """The answer in a parsed JSON body."""
     said = known(body, "Anthropic's answer")
-    if "error" in said:
+    if said.get("error"):
         raise _failed(None, {}, said)
     if not isinstance(said.get("content"), list):
         raise malformed("Anthropic's answer has no list `content`")

@@ -54,7 +54,7 @@ _BLOCKED = 498
 def read(body: Any, provider: Provider) -> Reply:
     """The answer in a parsed JSON body."""
     said = known(body, "Cohere's answer")
-    if isinstance(said.get("message"), str) or "error" in said:
+    if isinstance(said.get("message"), str) or said.get("error"):
         raise _failed(500, {}, said)
     if not isinstance(said.get("message"), dict):
         raise malformed("Cohere's answer has no `message`")
@@ -91,7 +91,7 @@ class Fold:
         if event.data.strip() in ("", "[DONE]"):
             return []
         said = parsed(event.data, "Cohere's event")
-        if "type" not in said and (isinstance(said.get("message"), str) or "error" in said):
+        if "type" not in said and (isinstance(said.get("message"), str) or said.get("error")):
             raise _failed(500, {}, said)
         delta = obj(said.get("delta"))
         message = obj(delta.get("message"))

@@ -67,7 +67,7 @@ def read(body: Any, provider: Provider) -> Reply:
         fold.add(chunk)
     if not fold.answered:
         raise malformed("Gemini's answer has neither `candidates` nor a `blockReason`")
-    return fold.reply()
+    return fold.reply(whole=True)
 
 
 def fold(provider: Provider) -> "Fold":
@@ -85,7 +85,7 @@ class Fold:
         self._finish = self._blocked = self._refusal = ""
         self._model = self._id = ""
         self.answered = False
-        """Whether there was a candidate, or the reason why there is none."""
+        """Whether there was a candidate, or the reason why there is none, or at least a count."""
 
     @property
     def done(self) -> bool:
@@ -106,7 +106,7 @@ class Fold:
     def add(self, chunk: Any) -> list[Delta]:
         """What this response adds. Raises `CallFailed` for the error that it may be."""
         response = known(chunk, "Gemini's answer")
-        if "error" in response:
+        if response.get("error"):
             raise _failed(500, {}, obj(response["error"]))
         self._model = text(response.get("modelVersion")) or self._model
         self._id = text(response.get("responseId")) or self._id
@@ -115,7 +115,7 @@ class Fold:
         self._blocked = text(feedback.get("blockReason")) or self._blocked
         self._refusal = text(feedback.get("blockReasonMessage")) or self._refusal
         candidates = objects(response.get("candidates"))
-        self.answered = self.answered or bool(candidates or self._blocked)
+        self.answered = self.answered or bool(candidates or self._blocked or self._usage)
         return self._candidate(candidates[0]) if candidates else []
 
     def _candidate(self, candidate: Json) -> list[Delta]:
@@ -151,8 +151,8 @@ class Fold:
             signature=signature,
         )
 
-    def reply(self) -> Reply:
-        """What has arrived so far."""
+    def reply(self, *, whole: bool = False) -> Reply:
+        """What has arrived so far; `whole` where nothing more was to come."""
         kind = "content_filter" if self._blocked else _FINISH.get(self._finish, "other")
         if kind in ("stop", "other") and any(isinstance(p, ToolCall) for p in self._pieces):
             kind = "tool_call"
@@ -161,7 +161,7 @@ class Fold:
             finish_reason=kind,
             raw_finish_reason=self._blocked or self._finish or None,
             response_model=self._model,
-            usage=_usage(self._usage, estimated=not self.done),
+            usage=_usage(self._usage, estimated=not (whole or self.done)),
             response_id=self._id or None,
             refusal=(self._refusal or None) if kind == "content_filter" else None,
             service_tier=text(self._usage.get("serviceTier")) or None,
@@ -297,7 +297,7 @@ def embed(
 def read_vectors(body: Any, provider: Provider) -> Vectors:
     """The vectors in a parsed body, in the order of the texts; embedContent answers with one."""
     answer = known(body, "Gemini's answer")
-    if "error" in answer:
+    if answer.get("error"):
         raise _failed(500, {}, obj(answer["error"]))
     rows = [answer["embedding"]] if "embedding" in answer else answer.get("embeddings")
     if not isinstance(rows, list):

@@ -22,6 +22,8 @@ __all__ = ["EMBED_BATCH", "chat", "embed", "error", "fold", "read", "read_vector
 _FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
     "length": "length",
     "model_length": "context_window",
     "tool_calls": "tool_call",

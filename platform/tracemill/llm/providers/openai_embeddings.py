@@ -58,7 +58,8 @@ def read_vectors(body: Any, provider: Provider) -> Vectors:
 
 
 def _ordered(rows: list[Json]) -> list[Json]:
-    places = {row["index"]: row for row in rows if isinstance(row.get("index"), int)}
+    # Servers that leave out zeros leave out the first index.
+    places = {index: row for row in rows if isinstance(index := row.get("index", 0), int)}
     if len(places) != len(rows) or set(places) != set(range(len(rows))):
         told = [row.get("index") for row in rows[:10]]
         raise malformed(f"{len(rows)} vectors are numbered {told}, not each once from 0")
