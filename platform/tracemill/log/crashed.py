@@ -4,10 +4,12 @@ A call in flight and a call that nobody will ever end look alike in the log; `pr
 apart.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from tracemill.errors import TracemillError
 from tracemill.events import Happened, LlmCallCrashed
 from tracemill.log import presence
 
@@ -39,9 +41,12 @@ _SAME = (
 
 
 def close_crashed(log: "EventLog") -> int:
-    """Append an end for every call of a process that is gone; returns how many."""
+    """Append an end for every call of a process that is gone; returns how many.
+
+    Where the log cannot be asked, such as for a broken file of prices, the next opening does it.
+    """
     closed = 0
-    with presence.gone(log.live) as processes:
+    with suppress(TracemillError), presence.gone(log.live) as processes:
         for process in processes:
             rows = log.arrow(_UNENDED, [process.position, process.process]).to_pylist()
             events = {row["stream"]: _crashed(row, process.process) for row in rows}
