@@ -276,10 +276,19 @@ def test_an_error_within_a_stream_is_raised(kind: str, error_type: str, retry: b
             False,
         ),
         (429, {"type": "rate_limit_error", "message": "Slow down"}, "rate_limited", True),
+        (
+            400,
+            {
+                "type": "invalid_request_error",
+                "message": "Output blocked by content filtering policy",
+            },
+            "content_filter",
+            False,
+        ),
     ],
 )
 def test_an_error_has_its_class(status: int, problem: dict, error_type: str, retry: bool):
-    body = json.dumps({"type": "error", "error": problem}).encode()
+    body = json.dumps({"type": "error", "error": problem, "request_id": "req_0"}).encode()
     error = anthropic.error(status, {"request-id": "req_1", "retry-after": "3"}, body)
     assert (error.error_type, error.retry, error.retry_after_s, error.request_id, str(error)) == (
         error_type,

@@ -290,7 +290,7 @@ def test_a_ranking_is_best_first_and_names_each_document_once() -> None:
 def test_recorded_errors(recorded: Recorded) -> None:
     told = json.loads(recorded.body)
     found = cohere.error(recorded.status, recorded.headers, recorded.body)
-    kinds = {400: "context_length_exceeded", 401: "authentication", 404: "not_found"}
+    kinds = {400: "context_length_exceeded", 401: "authentication", 404: "unknown_model"}
     assert (found.error_type, found.retry) == (kinds[recorded.status], False)
     assert (str(found), found.code) == (told["message"], told.get("error_type"))
     assert found.request_id == recorded.headers.get("x-debug-trace-id", told["id"])
@@ -307,6 +307,13 @@ TRIAL = "You are using a Trial key, which is limited to {} API calls / {}. Upgra
         (400, "too many tokens: max tokens must be less than 4096", "invalid_request", False),
         (401, "invalid api token", "authentication", False),
         (402, "Please add or update your payment method", "billing", False),
+        (
+            404,
+            "model 'x' not found, make sure the correct model ID was used",
+            "unknown_model",
+            False,
+        ),
+        (404, "dataset with id x not found", "not_found", False),
         (429, TRIAL.format(20, "minute"), "rate_limited", True),
         (429, TRIAL.format(1000, "month"), "billing", False),
         (498, "blocked input", "content_filter", False),

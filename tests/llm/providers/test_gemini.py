@@ -329,7 +329,8 @@ def test_a_quota_of_a_day_or_of_nothing_is_a_matter_of_money(change: dict[str, A
         (400, "FAILED_PRECONDITION", "Free tier: please enable billing.", "billing", False),
         (401, "UNAUTHENTICATED", "No key", "authentication", False),
         (403, "PERMISSION_DENIED", "Not yours", "permission_denied", False),
-        (404, "NOT_FOUND", "models/x is not found", "not_found", False),
+        (404, "NOT_FOUND", "models/x is not found for API version v1beta", "unknown_model", False),
+        (404, "NOT_FOUND", "Requested entity was not found.", "not_found", False),
         (500, "INTERNAL", "Oops", "server_error", True),
         (503, "UNAVAILABLE", "The model is overloaded", "overloaded", True),
         (504, "DEADLINE_EXCEEDED", "Too slow", "timeout", True),
@@ -347,7 +348,7 @@ def test_recorded_errors(recorded: Recorded) -> None:
     told = json.loads(recorded.body)["error"]
     found = gemini.error(recorded.status, recorded.headers, recorded.body)
     bad_key = "API key not valid" in told["message"]
-    assert found.error_type == ("authentication" if bad_key else "not_found")
+    assert found.error_type == ("authentication" if bad_key else "unknown_model")
     assert (found.status, found.code, str(found)) == (
         recorded.status,
         told["status"],

@@ -58,6 +58,7 @@ def of(body: Any, status: int = 400, **headers: str) -> tuple[str, str, str | No
         (400, {"type": "exceed_context_size_error"}, "context_length_exceeded"),
         (400, {"code": "content_filter"}, "content_filter"),
         (400, {"innererror": {"code": "ResponsibleAIPolicyViolation"}}, "content_filter"),
+        (403, {"code": 403, "metadata": {"flagged_input": "x"}}, "content_filter"),
         (401, {"code": "invalid_api_key"}, "authentication"),
         (400, {"code": "invalid_api_key"}, "authentication"),
         (404, {"code": "model_not_found"}, "unknown_model"),

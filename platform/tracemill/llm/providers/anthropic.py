@@ -45,6 +45,7 @@ _STATUS = {
 }
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? (the )?context (limit|window)", re.IGNORECASE)
 _NO_MONEY = re.compile(r"credit balance is too low", re.IGNORECASE)
+_BLOCKED = "blocked by content filtering policy"
 
 
 def read(body: Any, provider: Provider) -> Reply:
@@ -278,7 +279,7 @@ def _failed(status: int | None, headers: Mapping[str, str], said: Json) -> CallF
         message.strip() or f"Anthropic answered with status {status} and no words",
         code=code,
         error_type=_class(code, kind, message),
-        request_id=text(said.get("request_id")) or headers.get("request-id"),
+        request_id=headers.get("request-id") or text(said.get("request_id")) or None,
     )
 
 
@@ -290,6 +291,8 @@ def _class(code: str | None, kind: str, message: str) -> str | None:
         return "billing"
     if _TOO_LONG.search(message):
         return "context_length_exceeded"
+    if _BLOCKED in message:
+        return "content_filter"
     if kind == "not_found_error" and message.startswith("model:"):
         return "unknown_model"
     return None

@@ -47,6 +47,7 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 _NO_MONEY = re.compile(r"calls? ?(/|per) ?month|monthly|billing|payment", re.IGNORECASE)
 _TOO_LONG = re.compile(r"^too many tokens(?!: max tokens)")
+_NO_MODEL = re.compile(r"^model '.{0,200}' (was removed|not found)")
 # The page of 498 was withdrawn, the code was not: input or output that Cohere blocks.
 _BLOCKED = 498
 
@@ -263,4 +264,4 @@ def _class(status: int, code: str | None, message: str) -> str | None:
         return "billing"
     if code == "TOO_MANY_TOKENS" or _TOO_LONG.search(message):
         return "context_length_exceeded"
-    return None
+    return "unknown_model" if status == 404 and _NO_MODEL.search(message) else None

@@ -57,6 +57,7 @@ _TASKS = {"query": "RETRIEVAL_QUERY", "document": "RETRIEVAL_DOCUMENT"}
 # A quota of a day, or of nothing, is not one to wait for.
 _NO_MONEY = re.compile(r"PerDay|limit: 0(?![\d.])|spending cap|prepayment credits|enable billing")
 _TOO_LONG = re.compile(r"exceeds the maximum number of (input )?tokens")
+_NO_MODEL = re.compile(r"^models/.{0,200} is (not found for|no longer available)")
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -264,6 +265,8 @@ def _class(message: str, details: list[Json]) -> str | None:
         return "authentication"
     if "BILLING_DISABLED" in reasons or _NO_MONEY.search(" ".join(limits)):
         return "billing"
+    if _NO_MODEL.search(message):
+        return "unknown_model"
     return "context_length_exceeded" if _TOO_LONG.search(message) else None
 
 

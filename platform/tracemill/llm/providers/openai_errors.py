@@ -100,6 +100,8 @@ def _failed(status: int | None, headers: Mapping[str, str], said: Json) -> CallF
     message = _message(told, said) or f"the provider failed with {code or kind or status or '?'}"
     status = _status(told or said, code, kind) if status is None else status
     inner = text(obj(told.get("innererror")).get("code"))
+    if "flagged_input" in obj(told.get("metadata")):
+        inner = "content_filter"  # OpenRouter, for a model whose input is moderated
     return failed(
         status,
         headers,
