@@ -171,15 +171,15 @@ def test_killed_before_the_first_byte(server: Server, log: EventLog, enough: thr
 
 
 def test_a_log_opens_whose_questions_cannot_be_asked(
-    server: Server, log: EventLog, enough: threading.Event
+    server: Server, log: EventLog, enough: threading.Event, monkeypatch: pytest.MonkeyPatch
 ):
     arrived = hold_answers(server, enough)
     with caller(log, CALLING) as process:
         assert arrived.wait(30)
         kill(process)
-    broken = log.folder / "broken.toml"
-    broken.write_text("nonsense")
-    EventLog(log.folder, prices=broken)
+    with monkeypatch.context() as broken:
+        broken.setattr("tracemill.log.crashed._UNENDED", "SELECT nothing, ?, ?")
+        EventLog(log.folder)
     assert log.position() == 1
     EventLog(log.folder)
     assert ends(log) == {"crashed": 1}

@@ -43,7 +43,7 @@ _SAME = (
 def close_crashed(log: "EventLog") -> int:
     """Append an end for every call of a process that is gone; returns how many.
 
-    Where the log cannot be asked, such as for a broken file of prices, the next opening does it.
+    Where the log cannot be asked, such as while a view is broken, a later opening does it.
     """
     closed = 0
     with suppress(TracemillError), presence.gone(log.live) as processes:
