@@ -212,6 +212,7 @@ def test_sampling_is_refused_by_the_new_version_and_sent_to_the_old(field: str):
     ("fields", "problem"),
     [
         ({"seed": 1}, "seed: Anthropic has none"),
+        ({"service_tier": "flex"}, "service_tier: Anthropic takes auto or standard_only"),
         ({"messages": (Message(role="user", content=" \n"),)}, "no text"),
         ({"messages": (Message(role="user", content=(Image(uri="gs://b/a.png"),)),)}, "gs://b"),
         (
@@ -231,6 +232,11 @@ def test_what_cannot_be_sent_is_named(fields: dict, problem: str):
     with pytest.raises(CallFailed, match=problem) as caught:
         built(asked(**fields))
     assert caught.value.error_type == "invalid_request"
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_where_there_are_no_tools_nothing_is_chosen(choice: str):
+    assert built(asked(tool_choice=choice)) == built(asked())
 
 
 def test_temperature_goes_to_one():

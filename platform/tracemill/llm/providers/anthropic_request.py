@@ -35,6 +35,7 @@ served writes at least twice that, and an answer of this length takes less than 
 _BY_BUDGET = re.compile(r"claude-(3-|(opus|sonnet|haiku)-4(-[0-5])?(-\d{8}|-latest)?$)")
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_000}
 _LEAST_BUDGET = 1_024
+_TIERS = ("auto", "standard_only")
 # What output_config.format refuses, as the SDK of Anthropic knows it.
 _NOT_ENFORCED = {
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
@@ -66,7 +67,7 @@ def chat(request: Request, model: str, provider: Provider) -> Wire:
     if request.prompt_cache:
         body["cache_control"] = {"type": "ephemeral", "ttl": request.prompt_cache}
     if request.service_tier:
-        body["service_tier"] = request.service_tier
+        body["service_tier"] = _tier(request.service_tier)
     if request.user_id:
         body["metadata"] = {"user_id": request.user_id}
     if request.stream:
@@ -163,6 +164,12 @@ def _no_sampling(request: Request) -> Json:
     return {}
 
 
+def _tier(tier: str) -> str:
+    if tier not in _TIERS:
+        raise _invalid(f"service_tier: Anthropic takes {' or '.join(_TIERS)}, not {tier!r}")
+    return tier
+
+
 def _no_seed(request: Request) -> None:
     if request.seed is not None:
         raise _invalid("seed: Anthropic has none: leave it out")
@@ -178,6 +185,8 @@ def _tools(request: Request) -> Json:
             for tool in request.tools
         ]
     match request.tool_choice:
+        case _ if not request.tools:
+            pass  # refused without tools, and nothing is chosen then
         case None:
             pass
         case "auto" | "none" as choice:
