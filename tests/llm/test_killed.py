@@ -15,7 +15,7 @@ import pytest
 
 from tests.llm.serving import Say, Seen, Server, say, serving
 from tests.llm.test_client_http import ENDS, STREAM, answered, ask, piece, say_events
-from tracemill import EventLog, Request
+from tracemill import EventLog
 from tracemill.errors import UsageError
 from tracemill.events import LlmCallCrashed
 from tracemill.llm.client import Client
@@ -332,25 +332,18 @@ assert "".join(delta.text for delta in stream) == "is"
 
 
 def test_a_forked_child_shares_no_connection(server: Server, log: EventLog):
-    server.answer = lambda seen: say(answered(seen.json["messages"][0]["content"]))
+    # The server has a thread for each connection, and says which.
+    server.answer = lambda seen: say(answered(str(threading.get_ident())))
     client = Client(log)
+    mine = client.generate(ask()).text
 
-    def call(name: str) -> None:
-        for at in range(20):
-            text = f"{name} {at}"
-            request = Request.of(text, model="openai/gpt-5.4-mini")
-            assert client.generate(request).text == text
+    def child() -> None:
+        first, second = (client.generate(ask()).text for _ in range(2))
+        assert first == second != mine
 
-    call("parent")
-    context = multiprocessing.get_context("fork")
-    children = [context.Process(target=call, args=(f"child {each}",)) for each in range(3)]
-    for child in children:
-        child.start()
-    call("parent again")
-    for child in children:
-        child.join(60)
-    assert [child.exitcode for child in children] == [0, 0, 0]
-    assert ends(log) == {"finished": 100}
+    assert [forked(child) for _ in range(3)] == [0, 0, 0]
+    assert client.generate(ask()).text == mine
+    assert ends(log) == {"finished": 8}
     client.close()
 
 
