@@ -86,6 +86,7 @@ class Call:
         self.kept: Callable[[Reply], Reply] = lambda reply: reply
         self._asked = asked
         self._version = 0
+        self._cost: tuple[Usage, Cost] | None = None
         self._pid = os.getpid()
         self.last_event_id: str | None = None
         self._begun = self._attempt_begun = time.perf_counter()
@@ -255,7 +256,7 @@ class Call:
     def _answered(self, reply: Reply, usage: Usage) -> dict[str, Any]:
         """What finished and aborted calls have in common."""
         tier = _optional(reply.service_tier or self._asked.service_tier)
-        price = self.priced(reply, usage)
+        price = self.priced(reply.response_model, usage, reply.service_tier)
         return {
             "response_model": _label(reply.response_model or self.about["request_model"]),
             "response_id": _optional(reply.response_id),
@@ -269,16 +270,20 @@ class Call:
             "price_snapshot": price.snapshot,
         }
 
-    def priced(self, reply: Reply, usage: Usage) -> "Cost":
+    def priced(self, response_model: str, usage: Usage, service_tier: str | None) -> "Cost":
         """What an answer costs now, at the prices that the log's views have too."""
-        return prices.cost(
-            self.about["provider"],
-            (reply.response_model, self.about["request_model"]),
-            usage,
-            _now(),
-            service_tier=reply.service_tier or self._asked.service_tier,
-            table=self.log.prices,
-        )
+        known = self._cost
+        if known is None or known[0] is not usage:
+            cost = prices.cost(
+                self.about["provider"],
+                (response_model, self.about["request_model"]),
+                usage,
+                _now(),
+                service_tier=service_tier or self._asked.service_tier,
+                table=self.log.prices,
+            )
+            known = self._cost = usage, cost
+        return known[1]
 
     def _estimate(self, reply: Reply) -> Usage:
         """Our count of tokens, where the provider gave none."""

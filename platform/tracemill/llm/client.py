@@ -25,7 +25,7 @@ from tracemill.llm.guard import Guard
 from tracemill.llm.limits import Limits
 from tracemill.llm.line import Lines, address, labels
 from tracemill.llm.options import Options, check, not_json
-from tracemill.llm.providers import Reply, Wire
+from tracemill.llm.providers import Wire
 from tracemill.log import EventLog
 from tracemill.messages import Asked, Delta, Request, Response
 from tracemill.settings import Settings
@@ -197,7 +197,7 @@ class Client:
 
     def _answered(self, asking: _Asking) -> Flow[Response]:
         """One model: the cache's answer, or its own."""
-        checked = self._checked_input(asking)
+        checked = guards.check_input(self._rules(asking), asking.request)
         policy = asking.options.get("cache", "off")
         if policy == "off" or checked.blocked:
             return (yield from self._called(asking, checked))
@@ -264,9 +264,9 @@ class Client:
             if checked.blocked:
                 raise CallFailed("guard", checked.blocked)
             line = self._lines.to(sent.model, asking.options.get("timeout_s"))
-            call.kept = lambda reply: self._checked_output(asking, sent, reply).logged
+            call.kept = lambda reply: guards.check_output(self._rules(asking), sent, reply).logged
             reply = yield from self._lines.chat(call, sent, line)
-            output = self._checked_output(asking, sent, reply)
+            output = guards.check_output(self._rules(asking), sent, reply)
             response = call.finish(output.reply, output.logged)
         except BaseException as error:
             failure = call.fail(error)
@@ -295,8 +295,10 @@ class Client:
             ids=asking.ids._replace(call_id=None, causation_id=call.last_event_id),
             repairing=True,
         )
-        repaired = yield from self._called(again, self._checked_input(again))
-        self._decided(call, [_repaired(checked.problems)])
+        repaired = yield from self._called(
+            again, guards.check_input(self._rules(again), again.request)
+        )
+        self._decided(call, [guards.repaired(checked.problems)])
         return repaired
 
     # Parts of a call
@@ -344,18 +346,8 @@ class Client:
         ids = Ids(**{name: options[name] for name in Ids._fields if name in options})
         return embedding.Begun(self.log, self._lines, model, ids, options.get("timeout_s"))
 
-    def _checked_input(self, asking: _Asking) -> guards.Input:
-        guard = asking.options.get("guard", self.guard)
-        if guard is None:
-            logged = guards.data_uris_by_digest(asking.request)
-            return guards.Input(asking.request, logged, (), None)
-        return guards.check_input(guard, asking.request)
-
-    def _checked_output(self, asking: _Asking, sent: Request, reply: Reply) -> guards.Output:
-        guard = asking.options.get("guard", self.guard)
-        if guard is None:
-            return guards.Output(reply, reply, (), None, ())
-        return guards.check_output(guard, sent, reply)
+    def _rules(self, asking: _Asking) -> Guard | None:
+        return asking.options.get("guard", self.guard)
 
     def _decided(self, call: Call, decisions: Iterable[guards.Decision]) -> None:
         events = [GuardDecided(call_id=call.id, **each._asdict()) for each in decisions]
@@ -396,11 +388,6 @@ def _to(asking: _Asking, model: str) -> _Asking:
     if asking.request.model == model:
         return asking
     return asking._replace(request=asking.request.model_copy(update={"model": model}))
-
-
-def _repaired(problems: Sequence[str]) -> guards.Decision:
-    message = "a second answer keeps to response_schema; the first did not: " + "; ".join(problems)
-    return guards.Decision("schema", "output", "repaired", {"problems": len(problems)}, message)
 
 
 def _about(call: Call, failure: CallFailed) -> CallFailed:

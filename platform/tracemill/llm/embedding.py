@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from tracemill.errors import CallFailed
 from tracemill.llm import keys
 from tracemill.llm.call import Call, Ids
+from tracemill.llm.exchange import Line, ask, parsed
 from tracemill.llm.flow import Flow
-from tracemill.llm.line import Line, Lines, ask, labels, parsed
+from tracemill.llm.line import Lines, labels
 from tracemill.llm.providers import Adapter, Ranked, Reply, Vectors, Wire
 from tracemill.messages import Asked, Usage
 

@@ -6,6 +6,7 @@ injection are only flagged; personal data and keys are redacted, in the log's co
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -76,8 +77,10 @@ class Output(NamedTuple):
     """In what it breaks the request's `response_schema`."""
 
 
-def check_input(guard: Guard, request: Request) -> Input:
-    """Hold a request against the rules; never raises."""
+def check_input(guard: Guard | None, request: Request) -> Input:
+    """Hold a request against the rules; never raises. Without a guard there are none."""
+    if guard is None:
+        return Input(request, data_uris_by_digest(request), (), None)
     decisions: list[Decision] = []
     blocked = _too_large(guard, request, decisions)
     sent = request if blocked else _without_controls(request, decisions)
@@ -95,8 +98,10 @@ def check_input(guard: Guard, request: Request) -> Input:
     return Input(sent, logged, tuple(decisions), blocked)
 
 
-def check_output(guard: Guard, request: Request, reply: Reply) -> Output:
-    """Hold an answer against the rules; never raises."""
+def check_output(guard: Guard | None, request: Request, reply: Reply) -> Output:
+    """Hold an answer against the rules; never raises. Without a guard there are none."""
+    if guard is None:
+        return Output(reply, reply, (), None, ())
     decisions: list[Decision] = []
     reply, problems = _against_schema(guard, request, reply, decisions)
     blocked = _blocked_terms(guard, reply, decisions)
@@ -119,6 +124,12 @@ def repair(request: Request, reply: Reply, problems: tuple[str, ...]) -> Request
     broken = [Message(role="assistant", content=content_of(reply.parts))] if reply.parts else []
     messages = (*request.messages, *broken, Message(role="user", content=ask))
     return request.model_copy(update={"messages": messages})
+
+
+def repaired(problems: Sequence[str]) -> Decision:
+    """What is to be recorded when the second answer kept to the schema."""
+    message = "a second answer keeps to response_schema; the first did not: " + "; ".join(problems)
+    return Decision("schema", "output", "repaired", {"problems": len(problems)}, message)
 
 
 def redact_error(text: str) -> str:

@@ -4,63 +4,45 @@ What is kept between calls lives in `Lines`: a limiter for each key, a breaker f
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import SecretStr
-from pydantic_core import from_json
 
 from tracemill import prices
 from tracemill.errors import CallFailed
 from tracemill.events import BreakerChanged
-from tracemill.llm import keys, providers, retry
+from tracemill.llm import exchange, keys, providers, retry
 from tracemill.llm.breaker import Breaker, Change
 from tracemill.llm.call import Call, Labels, clean
-from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send, Sleep
+from tracemill.llm.exchange import Line
+from tracemill.llm.flow import Answer, Flow, Sleep
 from tracemill.llm.limits import Limiter, Limits, Reservation
-from tracemill.llm.providers import Adapter, Provider, Reply, Wire
-from tracemill.llm.sse import Decoder
-from tracemill.messages import (
-    Asked,
-    Delta,
-    Part,
-    Reasoning,
-    Request,
-    Text,
-    ToolCall,
-    Usage,
-    text_of,
-)
+from tracemill.llm.providers import Provider, Reply, Wire
+from tracemill.messages import Asked, Request, Usage, text_of
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
 
-T = TypeVar("T")
 
-_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-debug-trace-id")
+class Answered(Protocol):
+    """What every kind of answer says of itself."""
+
+    @property
+    def response_model(self) -> str: ...
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+T = TypeVar("T", bound=Answered)
+
 # Told by us before anything was sent: waiting within the call would only hide it.
 _OURS = {"circuit_open", "limit_reached"}
 # What an answer is reserved at where the request sets no limit.
 _USUAL_OUTPUT_TOKENS = 1_000
-
-
-class Line(NamedTuple):
-    """One model, ready to be called."""
-
-    provider: Provider
-    model: str
-    """Without the provider."""
-    key: SecretStr | None
-    limiter: Limiter
-    breaker: Breaker
-    timeout_s: float
-
-    @property
-    def adapter(self) -> Adapter:
-        return providers.adapter(self.provider)
 
 
 class Lines:
@@ -81,6 +63,7 @@ class Lines:
         self._clock = clock
         self._limiters: dict[str, Limiter] = {}
         self._breakers: dict[str, Breaker] = {}
+        self._usual_usd: dict[tuple[str, str, int], Decimal] = {}
 
     def to(self, name: str, timeout_s: float | None = None) -> Line:
         """The way to a model, such as `openai/gpt-5.4-mini`.
@@ -113,12 +96,11 @@ class Lines:
     def chat(self, call: Call, request: Request, line: Line) -> Flow[Reply]:
         """Send a request until it is answered, or until trying again makes no sense."""
         if line.provider.adapter == "local":
-            return (yield from _local(call, request, line))
-        send = _streamed if request.stream else _answered
-        own = _without_foreign_thoughts(request, line.provider.name)
+            return (yield from exchange.local(call, request, line))
         tokens = _expected_tokens(request)
-        reply = yield from self.repeated(call, line, tokens, lambda: send(call, own, line))
-        return reply._replace(parts=_signed(reply.parts, line.provider.name))
+        return (
+            yield from self.repeated(call, line, tokens, lambda: exchange.chat(call, request, line))
+        )
 
     def repeated(self, call: Call, line: Line, tokens: int, send: Callable[[], Flow[T]]) -> Flow[T]:
         """Attempts, with waits between them. `tokens` is what one may use."""
@@ -137,7 +119,7 @@ class Lines:
         attempt = 1
         while True:
             try:
-                return (yield from ask(line, wire))
+                return (yield from exchange.ask(line, wire))
             except CallFailed as error:
                 error.args = (clean(str(error), line.key),)
                 wait_s = retry.wait_s(error, attempt) if retry_too else None
@@ -162,7 +144,7 @@ class Lines:
                 # Nobody tells what a cut answer used: what was expected stands.
                 line.limiter.settle(reserved, reserved.tokens, reserved.usd)
             raise
-        self._settle(line, reserved, result)
+        self._settle(call, line, reserved, result)
         return result
 
     def _watched(self, call: Call, line: Line, send: Callable[[], Flow[T]]) -> Flow[T]:
@@ -181,23 +163,29 @@ class Lines:
         self._tell(line, line.breaker.succeeded(ticket))
         return result
 
-    def _settle(self, line: Line, reserved: Reservation, result: object) -> None:
-        usage: Usage | None = getattr(result, "usage", None)
+    def _settle(self, call: Call, line: Line, reserved: Reservation, result: Answered) -> None:
+        usage = result.usage
         if usage is None:
             line.limiter.settle(reserved, reserved.tokens, reserved.usd)
         else:
-            usd = self._usd(line, usage) if line.limiter.limits.usd_per_day else None
+            usd = call.priced(
+                result.response_model, usage, getattr(result, "service_tier", None)
+            ).usd
             line.limiter.settle(reserved, usage.input_tokens + usage.output_tokens, usd)
 
     def _expected_usd(self, line: Line, tokens: int) -> Decimal:
         if not line.limiter.limits.usd_per_day:
             return Decimal(0)
-        return self._usd(line, Usage(input_tokens=tokens, output_tokens=tokens // 2))
-
-    def _usd(self, line: Line, usage: Usage) -> Decimal:
-        now = datetime.now(UTC)
-        price = prices.cost(line.provider.name, line.model, usage, now, table=self._log.prices)
-        return price.usd or Decimal(0)
+        # Up to a sixteenth more: few enough different amounts to be worked out once.
+        step = 1 << max(tokens.bit_length() - 5, 0)
+        rounded = -(-tokens // step) * step
+        known = line.provider.name, line.model, rounded
+        if known not in self._usual_usd:
+            usage = Usage(input_tokens=rounded, output_tokens=rounded // 2)
+            now = datetime.now(UTC)
+            price = prices.cost(*known[:2], usage, now, table=self._log.prices)
+            self._usual_usd[known] = price.usd or Decimal(0)
+        return self._usual_usd[known]
 
     def _limiter(self, prefix: str, provider: Provider, key: SecretStr | None) -> Limiter:
         text = key.get_secret_value() if key else ""
@@ -231,33 +219,6 @@ class Lines:
             )
 
 
-def ask(line: Line, wire: Wire) -> Flow[Answer]:
-    """One request, answered; the limiter hears what the headers say of the limits.
-
-    Raises what the provider says, as `CallFailed`.
-    """
-    answer: Answer = yield Send(Exchange(line.provider, wire, line.timeout_s), line.key)
-    line.limiter.observe(answer.headers)
-    if answer.status >= 400:
-        raise line.adapter.error(*answer)
-    return answer
-
-
-def parsed(answer: Answer, line: Line) -> Any:
-    """The JSON of a body. Raises `CallFailed` with `malformed_response`."""
-    try:
-        return from_json(answer.body)
-    except ValueError as error:
-        # Cut only after it was cleaned: half a number or half a key would not be known as one.
-        start = clean(answer.body[:2000].decode(errors="replace"), line.key)[:80]
-        raise CallFailed(
-            "malformed_response",
-            f"{line.provider.name} answered with something that is not JSON ({error}): {start!r}",
-            status=answer.status,
-            request_id=_request_id(answer.headers),
-        ) from None
-
-
 def address(name: str) -> str:
     """Where a model would be asked; empty where that is not known."""
     with suppress(CallFailed):
@@ -275,121 +236,6 @@ def labels(name: str) -> Labels:
         return Labels(prefix, model)
     texts = "text_completion" in known.quirks
     return Labels(known.name, model, "text_completion" if texts else "chat")
-
-
-def _local(call: Call, request: Request, line: Line) -> Flow[Reply]:
-    """Models that run here: no network, no limits, nothing that could be tried again."""
-    from tracemill.llm.providers import local
-
-    call.attempt()
-    reply = local.reply(line.model, request)
-    if request.stream:
-        for piece in local.pieces(reply.text):
-            call.arrived()
-            yield Delta(text=piece)
-    return reply
-
-
-def _answered(call: Call, request: Request, line: Line) -> Flow[Reply]:
-    answer = yield from ask(line, line.adapter.chat(request, line.model, line.provider))
-    reply = line.adapter.read(parsed(answer, line), line.provider)
-    return reply._replace(request_id=_request_id(answer.headers))
-
-
-def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
-    """One request whose answer comes in pieces; `call.partial` is what has arrived so far."""
-    wire = line.adapter.chat(request, line.model, line.provider)
-    opened: Opened = yield Open(Exchange(line.provider, wire, line.timeout_s), line.key)
-    line.limiter.observe(opened.headers)
-    if opened.status >= 400 or not _is_stream(opened.headers):
-        answer = Answer(opened.status, opened.headers, (yield from _rest()))
-        if opened.status >= 400:
-            raise line.adapter.error(*answer)
-        # The server did not stream: an error with status 200, or an answer in one piece.
-        reply = line.adapter.read(parsed(answer, line), line.provider)
-        yield from _handed_on(_deltas(reply), call)
-        return reply._replace(request_id=_request_id(opened.headers))
-    fold, decoder = line.adapter.fold(line.provider), Decoder()
-    call.partial = lambda: fold.reply()._replace(request_id=_request_id(opened.headers))
-    try:
-        while chunk := (yield Read()):
-            for event in decoder.feed(chunk):
-                yield from _handed_on(fold.feed(event), call)
-        # What is left without an empty line after it may be whole, or the first half of an event.
-        with suppress(CallFailed):
-            for event in decoder.close():
-                yield from _handed_on(fold.feed(event), call)
-        if not fold.done:
-            raise CallFailed(
-                "connection",
-                f"{line.provider.name} ended the stream before the answer was whole",
-                retry=True,
-            )
-    except CallFailed as error:
-        error.partial = call.first_chunk_ms is not None
-        raise
-    return call.partial()
-
-
-def _deltas(reply: Reply) -> list[Delta]:
-    """A whole answer as the pieces of a stream."""
-    deltas: list[Delta] = []
-    for part in reply.parts:
-        match part:
-            case Text(content=text):
-                deltas.append(Delta(text=text))
-            case Reasoning(content=thought):
-                deltas.append(Delta(reasoning=thought))
-            case ToolCall():
-                deltas.append(Delta(tool_call=part))
-            case _:
-                pass
-    return deltas
-
-
-def _handed_on(deltas: Any, call: Call) -> Generator[Delta, None, None]:
-    for delta in deltas:
-        call.arrived()
-        yield delta
-
-
-def _rest() -> Flow[bytes]:
-    chunks: list[bytes] = []
-    while chunk := (yield Read()):
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _is_stream(headers: Mapping[str, str]) -> bool:
-    return "json" not in headers.get("content-type", "") or "ndjson" in headers["content-type"]
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    return next((headers[name] for name in _REQUEST_IDS if name in headers), None)
-
-
-def _without_foreign_thoughts(request: Request, provider: str) -> Request:
-    """The request without what another provider's model thought: its signature would be refused."""
-    if all(isinstance(message.content, str) for message in request.messages):
-        return request
-    messages = [
-        message.model_copy(
-            update={"content": tuple(part for part in message.parts if _fits(part, provider))}
-        )
-        for message in request.messages
-    ]
-    return request.model_copy(update={"messages": tuple(messages)})
-
-
-def _fits(part: Part, provider: str) -> bool:
-    return not isinstance(part, Reasoning) or part.provider in {None, provider}
-
-
-def _signed(parts: tuple[Part, ...], provider: str) -> tuple[Part, ...]:
-    return tuple(
-        part.model_copy(update={"provider": provider}) if isinstance(part, Reasoning) else part
-        for part in parts
-    )
 
 
 def _expected_tokens(asked: Asked) -> int:

@@ -1,0 +1,193 @@
+"""One request to one model, and its answer: whole, in pieces, or made here.
+
+Everything between a `Request` and the `Reply` that has come; whether to try again is not decided
+here.
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+from pydantic_core import from_json
+
+from tracemill.errors import CallFailed
+from tracemill.llm import providers
+from tracemill.llm.breaker import Breaker
+from tracemill.llm.call import Call, clean
+from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send
+from tracemill.llm.limits import Limiter
+from tracemill.llm.providers import Adapter, Provider, Reply, Wire
+from tracemill.llm.sse import Decoder
+from tracemill.messages import Delta, Part, Reasoning, Request, Text, ToolCall
+
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-debug-trace-id")
+
+
+class Line(NamedTuple):
+    """One model, ready to be called."""
+
+    provider: Provider
+    model: str
+    """Without the provider."""
+    key: SecretStr | None
+    limiter: Limiter
+    breaker: Breaker
+    timeout_s: float
+
+    @property
+    def adapter(self) -> Adapter:
+        return providers.adapter(self.provider)
+
+
+def chat(call: Call, request: Request, line: Line) -> Flow[Reply]:
+    """One request for an answer; `request.stream` hands its pieces on as they come.
+
+    `call.partial` is what has arrived so far.
+    """
+    send = _streamed if request.stream else _answered
+    own = _without_foreign_thoughts(request, line.provider.name)
+    reply = yield from send(call, own, line)
+    return reply._replace(parts=_signed(reply.parts, line.provider.name))
+
+
+def ask(line: Line, wire: Wire) -> Flow[Answer]:
+    """One request, answered; the limiter hears what the headers say of the limits.
+
+    Raises what the provider says, as `CallFailed`.
+    """
+    answer: Answer = yield Send(Exchange(line.provider, wire, line.timeout_s), line.key)
+    line.limiter.observe(answer.headers)
+    if answer.status >= 400:
+        raise line.adapter.error(*answer)
+    return answer
+
+
+def parsed(answer: Answer, line: Line) -> Any:
+    """The JSON of a body. Raises `CallFailed` with `malformed_response`."""
+    try:
+        return from_json(answer.body)
+    except ValueError as error:
+        # Cut only after it was cleaned: half a number or half a key would not be known as one.
+        start = clean(answer.body[:2000].decode(errors="replace"), line.key)[:80]
+        raise CallFailed(
+            "malformed_response",
+            f"{line.provider.name} answered with something that is not JSON ({error}): {start!r}",
+            status=answer.status,
+            request_id=_request_id(answer.headers),
+        ) from None
+
+
+def local(call: Call, request: Request, line: Line) -> Flow[Reply]:
+    """Models that run here: no network, no limits, nothing that could be tried again."""
+    from tracemill.llm.providers import local
+
+    call.attempt()
+    reply = local.reply(line.model, request)
+    if request.stream:
+        for piece in local.pieces(reply.text):
+            call.arrived()
+            yield Delta(text=piece)
+    return reply
+
+
+def _answered(call: Call, request: Request, line: Line) -> Flow[Reply]:
+    answer = yield from ask(line, line.adapter.chat(request, line.model, line.provider))
+    reply = line.adapter.read(parsed(answer, line), line.provider)
+    return reply._replace(request_id=_request_id(answer.headers))
+
+
+def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
+    """One request whose answer comes in pieces; `call.partial` is what has arrived so far."""
+    wire = line.adapter.chat(request, line.model, line.provider)
+    opened: Opened = yield Open(Exchange(line.provider, wire, line.timeout_s), line.key)
+    line.limiter.observe(opened.headers)
+    if opened.status >= 400 or not _is_stream(opened.headers):
+        answer = Answer(opened.status, opened.headers, (yield from _rest()))
+        if opened.status >= 400:
+            raise line.adapter.error(*answer)
+        # The server did not stream: an error with status 200, or an answer in one piece.
+        reply = line.adapter.read(parsed(answer, line), line.provider)
+        yield from _handed_on(_deltas(reply), call)
+        return reply._replace(request_id=_request_id(opened.headers))
+    fold, decoder = line.adapter.fold(line.provider), Decoder()
+    call.partial = lambda: fold.reply()._replace(request_id=_request_id(opened.headers))
+    try:
+        while chunk := (yield Read()):
+            for event in decoder.feed(chunk):
+                yield from _handed_on(fold.feed(event), call)
+        # What is left without an empty line after it may be whole, or the first half of an event.
+        with suppress(CallFailed):
+            for event in decoder.close():
+                yield from _handed_on(fold.feed(event), call)
+        if not fold.done:
+            raise CallFailed(
+                "connection",
+                f"{line.provider.name} ended the stream before the answer was whole",
+                retry=True,
+            )
+    except CallFailed as error:
+        error.partial = call.first_chunk_ms is not None
+        raise
+    return call.partial()
+
+
+def _deltas(reply: Reply) -> list[Delta]:
+    """A whole answer as the pieces of a stream."""
+    deltas: list[Delta] = []
+    for part in reply.parts:
+        match part:
+            case Text(content=text):
+                deltas.append(Delta(text=text))
+            case Reasoning(content=thought):
+                deltas.append(Delta(reasoning=thought))
+            case ToolCall():
+                deltas.append(Delta(tool_call=part))
+            case _:
+                pass
+    return deltas
+
+
+def _handed_on(deltas: Any, call: Call) -> Generator[Delta, None, None]:
+    for delta in deltas:
+        call.arrived()
+        yield delta
+
+
+def _rest() -> Flow[bytes]:
+    chunks: list[bytes] = []
+    while chunk := (yield Read()):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _is_stream(headers: Mapping[str, str]) -> bool:
+    return "json" not in headers.get("content-type", "") or "ndjson" in headers["content-type"]
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+
+
+def _without_foreign_thoughts(request: Request, provider: str) -> Request:
+    """The request without what another provider's model thought: its signature would be refused."""
+    if all(isinstance(message.content, str) for message in request.messages):
+        return request
+    messages = [
+        message.model_copy(
+            update={"content": tuple(part for part in message.parts if _fits(part, provider))}
+        )
+        for message in request.messages
+    ]
+    return request.model_copy(update={"messages": tuple(messages)})
+
+
+def _fits(part: Part, provider: str) -> bool:
+    return not isinstance(part, Reasoning) or part.provider in {None, provider}
+
+
+def _signed(parts: tuple[Part, ...], provider: str) -> tuple[Part, ...]:
+    return tuple(
+        part.model_copy(update={"provider": provider}) if isinstance(part, Reasoning) else part
+        for part in parts
+    )
