@@ -219,6 +219,16 @@ def test_a_line_separator_within_a_line_ends_nothing() -> None:
     assert [outcome.custom_id for outcome in outcomes] == ["a\u2028b"] * 2
 
 
+def test_half_a_character_costs_no_answer() -> None:
+    body = '{"choices":[{"message":{"content":"So \\ud83d"},"finish_reason":"length"}]}'
+    line = f'{{"custom_id":"a","response":{{"status_code":200,"body":{body}}}}}'.encode()
+    for told in (line, b"\xef\xbb\xbf" + line):
+        (outcome,) = openai_batch.outcomes(told, providers.adapter(CHAT), CHAT, [])
+        assert outcome.custom_id == "a"
+        assert isinstance(outcome.end, Reply)
+        assert outcome.end.text == "So \N{REPLACEMENT CHARACTER}"
+
+
 @given(JSON)
 def test_whatever_comes_is_read_or_refused(value: object) -> None:
     try:

@@ -8,6 +8,7 @@ from tests.llm.recorded import Recorded, needs_recordings, recordings
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, openai_responses
 from tracemill.llm.sse import Event
+from tracemill.messages import Usage
 
 OPENAI = PROVIDERS["openai-responses"]
 ERRORS = [
@@ -77,6 +78,19 @@ def test_an_error_within_an_answer_has_the_class_of_its_code(
         openai_responses.read(failed, OPENAI)
     caught.append(one.value)
     assert {(e.error_type, e.retry, e.code) for e in caught} == {(error_type, retry, code)}
+
+
+def test_a_response_that_fails_keeps_what_was_counted():
+    problem = {"code": "server_error", "message": "Sorry"}
+    usage = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    failed = {"status": "failed", "error": problem, "output": [], "usage": usage}
+    fold = openai_responses.fold(OPENAI)
+    list(fold.feed(Event("", '{"type": "response.output_text.delta", "delta": "So"}')))
+    with pytest.raises(CallFailed, match="Sorry"):
+        list(fold.feed(Event("", json.dumps({"type": "response.failed", "response": failed}))))
+    reply = fold.reply()
+    assert (reply.text, reply.raw_finish_reason, fold.done) == ("So", "failed", False)
+    assert reply.usage == Usage(input_tokens=7, output_tokens=3, raw=usage)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,9 @@ from importlib import import_module
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
-from pydantic_core import from_json
-
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
-from tracemill.llm.providers.fields import malformed, obj
+from tracemill.llm.providers.fields import decoded, malformed, obj
 from tracemill.messages import Json
 
 State = Literal["created", "running", "cancelling", "ended", "failed", "unknown"]
@@ -179,7 +177,7 @@ def lines(body: bytes) -> Iterator[bytes]:
 def parsed(line: bytes) -> Json | None:
     """The JSON object in a line; None where there is none."""
     try:
-        value = from_json(line)
+        value = decoded(line)
     except ValueError:
         return None
     return cast(Json, value) if isinstance(value, dict) else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
@@ -23,7 +23,7 @@ from tracemill.llm.providers.batch import (
     no_outcome,
     read_reply,
 )
-from tracemill.llm.providers.fields import malformed, obj, objects, text
+from tracemill.llm.providers.fields import decoded, malformed, obj, objects, text
 from tracemill.messages import Json
 
 # No number of calls is documented; this many ids fit into one event.
@@ -136,7 +136,7 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """The inlined responses; where no key comes back, they are in the order of the calls."""
     try:
-        operation = obj(from_json(body))
+        operation = obj(decoded(body))
     except ValueError:
         yield no_outcome(body)
         return

@@ -186,6 +186,8 @@ class Fold:
             case "response.completed" | "response.incomplete" | "response.cancelled":
                 yield from self._end(kind, obj(said.get("response")))
             case "response.failed" | "error":
+                # What was written before has its price too.
+                self._response |= obj(said.get("response"))
                 raise failed_within(obj(said.get("response")) or said)
             case _ if kind in _GROWS:
                 yield from self._grow(index, said)
