@@ -244,6 +244,21 @@ def test_temperature_goes_to_one():
         built(asked(temperature=1.5), OLD)
 
 
+def test_results_come_before_what_else_the_user_says():
+    results = tuple(ToolResult(id=f"t{i}", response="Sunny") for i in (1, 2))
+    turns = (
+        USER,
+        Message(role="assistant", content=(CALL, CALL.model_copy(update={"id": "t2"}))),
+        Message(role="tool", content=(Text(content="Both."), results[0])),
+        Message(role="user", content="So?"),
+        Message(role="tool", content=results[1:]),
+    )
+    blocks = built(asked(messages=turns))["messages"][2]["content"]
+    assert [block.get("tool_use_id") or block["text"] for block in blocks] == [
+        *("t1", "t2", "Both.", "So?")
+    ]
+
+
 def test_another_providers_thoughts_stay_at_home():
     thought = Reasoning(content="Hm.", id="rs_1", signature="gAAA")
     mine = Message(role="assistant", content=(thought, Reasoning(content="Hm."), Text(content="A")))

@@ -84,7 +84,8 @@ def _system(request: Request) -> tuple[str, tuple[Message, ...]]:
 
 
 def _messages(messages: Iterable[Message]) -> list[Json]:
-    """Turns that alternate: what comes from one side in succession is one turn."""
+    """Turns that alternate: what comes from one side in succession is one turn, and of that the
+    results come first, without which the calls before it count as unanswered."""
     turns: list[Json] = []
     for message in messages:
         role = "user" if message.role == "tool" else message.role
@@ -95,7 +96,13 @@ def _messages(messages: Iterable[Message]) -> list[Json]:
             turns.append({"role": role, "content": blocks})
     if not turns:
         raise _invalid("messages: there is no text in them; say something")
+    for turn in turns:
+        turn["content"].sort(key=_after_results)
     return turns
+
+
+def _after_results(block: Json) -> bool:
+    return block["type"] != "tool_result"
 
 
 def _block(part: Part) -> Json | None:
