@@ -138,6 +138,12 @@ def test_every_state_is_one_of_ours_and_others_are_unknown(form: str) -> None:
     )
 
 
+def test_an_operation_that_is_done_has_ended_whatever_its_state() -> None:
+    operation = {"name": "batches/b", "metadata": {"state": "RESTING"}}
+    assert gemini_batch.read(operation | {"done": False}).state == "unknown"
+    assert gemini_batch.read(operation | {"done": True}).state == "ended"
+
+
 def test_an_operation_that_failed_is_a_batch_that_failed() -> None:
     metadata = {"state": "BATCH_STATE_RUNNING"}
     body = {"name": "batches/b", "metadata": metadata, "done": True}

@@ -94,6 +94,8 @@ def read(body: Any) -> Progress:
     raw_state = text(batch.get("state"))
     state = _STATES.get(raw_state.partition("_STATE_")[2], "unknown")
     error = obj(operation.get("error"))
+    if state == "unknown" and operation.get("done") is True:
+        state = "ended"
     if error:
         state = "ended" if error.get("code") == 1 else "failed"
     return Progress(
