@@ -239,6 +239,11 @@ def test_a_map_with_free_keys_cannot_be_strict():
     assert inner == {"name": "answer", "schema": free, "strict": False}
 
 
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_where_there_are_no_tools_nothing_is_chosen(choice: str):
+    assert built(asked(tool_choice=choice)) == built(asked())
+
+
 def test_a_long_user_is_sent_as_a_digest():
     [a, b] = [built(asked(user_id=c * 65))["safety_identifier"] for c in "ab"]
     assert (len(a), len(b), a != b) == (64, 64, True)
@@ -249,7 +254,6 @@ def test_a_long_user_is_sent_as_a_digest():
     [
         ({"top_k": 5}, "top_k: OpenAI has none: leave it out"),
         ({"stop": tuple("abcde")}, "stop: OpenAI takes 4 texts, not 5: drop some"),
-        ({"tool_choice": "auto"}, "tool_choice: there are no tools"),
         ({"messages": (Message(role="tool", content="x"),)}, "needs a ToolResult"),
         (
             {"messages": (Message(role="user", content=(Image(uri="gs://a/b.png"),)),)},

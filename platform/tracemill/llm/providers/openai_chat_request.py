@@ -139,23 +139,22 @@ def _piece(part: Text | Image) -> Json:
 
 
 def _tools(request: Request) -> Json:
-    made: Json = {}
-    if request.tools:
-        made["tools"] = [
-            {
-                "type": "function",
-                "function": {"name": tool.name, "parameters": tool.parameters}
-                | ({"description": tool.description} if tool.description else {})
-                | ({"strict": tool.strict} if tool.strict is not None else {}),
-            }
-            for tool in request.tools
-        ]
+    if not request.tools:
+        return {}  # a choice among none is refused
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "parameters": tool.parameters}
+            | ({"description": tool.description} if tool.description else {})
+            | ({"strict": tool.strict} if tool.strict is not None else {}),
+        }
+        for tool in request.tools
+    ]
+    made: Json = {"tools": tools}
     if request.tool_choice in ("auto", "none", "required"):
         made["tool_choice"] = request.tool_choice
     elif request.tool_choice:
         made["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
-    if "tool_choice" in made and not request.tools:
-        raise invalid("tool_choice: there are no tools to choose from: give some or leave it out")
     return made
 
 
