@@ -15,11 +15,17 @@ TracemillError
 └── CallFailed               a model call failed; its event is in the log
 """
 
+from typing import Any
+
 
 class TracemillError(Exception):
     """The root: its text is one line that names what was wrong, where, and the mend."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Across processes by its text and its fields, whatever `__init__` takes."""
+        return _again, (type(self), self.args, self.__dict__)
 
 
 class UsageError(TracemillError):
@@ -110,3 +116,9 @@ class CallFailed(TracemillError):
         )
         self.retry, self.retry_after_s = retry, retry_after_s
         super().__init__(message)
+
+
+def _again(kind: type[TracemillError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error

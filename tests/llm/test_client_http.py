@@ -1,6 +1,7 @@
 """Calls over real sockets: whatever the other side does, each ends in exactly one event."""
 
 import asyncio
+import gc
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -255,6 +256,24 @@ def test_a_reader_that_stops_is_recorded_with_what_it_saw(
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(cancelled())
     assert Counter(kinds(log)) == {"llm.call.started": 2, "llm.call.aborted": 2}
+
+
+def test_a_stream_that_is_dropped_is_closed_elsewhere_whoever_holds_what(
+    server: Server, log: EventLog, client: Client
+):
+    server.answer = lambda seen: say_events(*STREAM)
+    stream = client.stream(ask())
+    next(stream)
+    # A cycle: the garbage collector frees it, here while this thread holds the log's own lock.
+    cycle: list[object] = [stream]
+    cycle.append(cycle)
+    del stream, cycle
+    aborted = log.subscribe(kinds=["llm.call.aborted"])
+    with log._journal._commits:
+        gc.collect()
+    event = next(aborted).event
+    assert isinstance(event, LlmCallAborted)
+    assert (event.content, event.error_type) == ("Par", "interrupted")
 
 
 def test_the_same_without_blocking(server: Server, log: EventLog, client: Client):

@@ -90,7 +90,25 @@ def test_moments(text: str, seconds: float | None) -> None:
                 "x-ratelimit-remaining-tokens": "1999",
                 "x-ratelimit-reset-tokens": "6m0s",
             },
-            [Told("requests", 0, 0.12), Told("tokens", 1999, 360)],
+            # One request of 500 is there again after a 500th of the time.
+            [Told("requests", 0, 0.12 * (1 / 500)), Told("tokens", 1999, 360)],
+        ),
+        (
+            {
+                "x-ratelimit-limit-tokens": "10000",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            [Told("tokens", 0, 18)],
+        ),
+        (
+            {
+                "x-ratelimit-limit-tokens": "10000",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "45",
+                "x-ratelimit-renewalperiod-tokens": "60",
+            },
+            [Told("tokens", 0, 45)],
         ),
         (
             {

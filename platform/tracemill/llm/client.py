@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tracemill.llm.network import Network
 
 _POLL_S = 0.05
+_LEASE_S = 120
 _GUARD = Guard()
 # Another model would be asked the same, and the caller has gone or is refused in any case.
 _FINAL = {"guard", "interrupted"}
@@ -225,8 +226,8 @@ class Client:
         """The cache's answer, or the right to make this call: a token, none where only reading is
         allowed. While somebody else is making the same one, it is waited for."""
         begun = time.perf_counter()
-        # Long enough for every attempt and the waits between them.
-        lease_s = asking.options.get("timeout_s", self._lines.timeout_s) * 3 + 30
+        # Should who leads die, nobody waits longer; should it only be slow, another call is made.
+        lease_s = min(asking.options.get("timeout_s", self._lines.timeout_s) * 3 + 30, _LEASE_S)
         while (stored := (yield Do(lambda: self.cache.get(key)))) is None:
             if asking.options.get("cache") == "read":
                 return None

@@ -5,7 +5,6 @@ here.
 """
 
 from collections.abc import Generator, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
@@ -46,9 +45,7 @@ def chat(call: Call, request: Request, line: Line) -> Flow[Reply]:
     `call.partial` is what has arrived so far.
     """
     send = _streamed if request.stream else _answered
-    own = _without_foreign_thoughts(request, line.provider.name)
-    reply = yield from send(call, own, line)
-    return reply._replace(parts=_signed(reply.parts, line.provider.name))
+    return (yield from send(call, _without_foreign_thoughts(request, line.provider.name), line))
 
 
 def ask(line: Line, wire: Wire) -> Flow[Answer]:
@@ -93,8 +90,14 @@ def local(call: Call, request: Request, line: Line) -> Flow[Reply]:
 
 def _answered(call: Call, request: Request, line: Line) -> Flow[Reply]:
     answer = yield from ask(line, line.adapter.chat(request, line.model, line.provider))
+    return _whole(answer, line)
+
+
+def _whole(answer: Answer, line: Line) -> Reply:
+    """An answer in one piece."""
     reply = line.adapter.read(parsed(answer, line), line.provider)
-    return reply._replace(request_id=_request_id(answer.headers))
+    parts = _signed(reply.parts, line.provider.name)
+    return reply._replace(parts=parts, request_id=_request_id(answer.headers))
 
 
 def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
@@ -107,19 +110,24 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
         if opened.status >= 400:
             raise line.adapter.error(*answer)
         # The server did not stream: an error with status 200, or an answer in one piece.
-        reply = line.adapter.read(parsed(answer, line), line.provider)
+        reply = _whole(answer, line)
+        call.partial = lambda: reply
         yield from _handed_on(_deltas(reply), call)
-        return reply._replace(request_id=_request_id(opened.headers))
+        return reply
     fold, decoder = line.adapter.fold(line.provider), Decoder()
-    call.partial = lambda: fold.reply()._replace(request_id=_request_id(opened.headers))
+
+    def arrived() -> Reply:
+        reply = fold.reply()
+        parts = _signed(reply.parts, line.provider.name)
+        return reply._replace(parts=parts, request_id=_request_id(opened.headers))
+
+    call.partial = arrived
     try:
         while chunk := (yield Read()):
             for event in decoder.feed(chunk):
                 yield from _handed_on(fold.feed(event), call)
-        # What is left without an empty line after it may be whole, or the first half of an event.
-        with suppress(CallFailed):
-            for event in decoder.close():
-                yield from _handed_on(fold.feed(event), call)
+        for event in decoder.close():
+            yield from _handed_on(fold.feed(event), call)
         if not fold.done:
             raise CallFailed(
                 "connection",
@@ -129,7 +137,7 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
     except CallFailed as error:
         error.partial = call.first_chunk_ms is not None
         raise
-    return call.partial()
+    return arrived()
 
 
 def _deltas(reply: Reply) -> list[Delta]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from pydantic import SecretStr
 
 from tracemill.errors import UsageError
+from tracemill.llm import abandoned
 from tracemill.llm.providers import Provider, Wire
 from tracemill.messages import Delta, Response
 
@@ -222,23 +223,25 @@ _UNREAD = "the answer is not whole yet: read the stream to its end first"
 class Stream(Iterator[Delta]):
     """A streamed answer: iterate over its pieces, then ask for the `response`.
 
-    Use it as a context manager where you may stop early; what had arrived is recorded then.
+    Use it as a context manager where you may stop early; what had arrived is recorded then. One
+    that is dropped without that is closed a moment later, by another thread.
     """
 
     def __init__(self, flow: Flow[Response], reach: Reach) -> None:
         self._driver = _Driver(reach)
         self._deltas = self._driver.follow(flow)
         self._response: Response | None = None
+        self._closed = abandoned.watch(self, _closing(self._deltas, self._driver.opened))
 
     def __next__(self) -> Delta:
         try:
             return next(self._deltas)
         except StopIteration as stopped:
-            self._driver.opened.close()
+            self.close()
             self._response = self._response or stopped.value
             raise
         except BaseException:
-            self._driver.opened.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -249,6 +252,7 @@ class Stream(Iterator[Delta]):
 
     def close(self) -> None:
         """Stop reading. The call is recorded as aborted unless it had ended."""
+        self._closed()
         self._deltas.close()
         self._driver.opened.close()
 
@@ -258,6 +262,14 @@ class Stream(Iterator[Delta]):
         if self._response is None:
             raise UsageError(_UNREAD)
         return self._response
+
+
+def _closing(deltas: Generator[Delta, None, Response], opened: ExitStack) -> Callable[[], None]:
+    def close() -> None:
+        with opened:
+            deltas.close()
+
+    return close
 
 
 class AsyncStream(AsyncIterator[Delta]):

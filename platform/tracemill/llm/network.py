@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, lru_cache
+from urllib.request import getproxies
 
 import httpx
 from pydantic import SecretStr
@@ -112,11 +113,16 @@ class Network:
             pools = await anext(holder)
         client = pools.get(provider.base_url)
         if client is None:
-            from httpx_aiohttp import AiohttpTransport
-
-            transport = AiohttpTransport(limits=self._limits(), verify=_tls())
-            client = pools[provider.base_url] = httpx.AsyncClient(transport=transport)
+            client = pools[provider.base_url] = self._new_async_client()
         return client
+
+    def _new_async_client(self) -> httpx.AsyncClient:
+        if getproxies().keys() - {"no"}:
+            # Only httpx's own transport reads the proxies of the environment.
+            return httpx.AsyncClient(limits=self._limits(), verify=_tls())
+        from httpx_aiohttp import AiohttpTransport
+
+        return httpx.AsyncClient(transport=AiohttpTransport(limits=self._limits(), verify=_tls()))
 
     async def _held(
         self, loop: asyncio.AbstractEventLoop

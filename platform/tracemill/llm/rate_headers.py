@@ -15,6 +15,7 @@ from tracemill.llm.trouble import retry_after
 LONGEST_S = 86_400.0
 """The longest that is believed: no limit that we know of is counted over more than a day."""
 _MINUTE_S = 60.0
+_ENOUGH_TOKENS = 0.05
 
 
 class Told(NamedTuple):
@@ -35,6 +36,8 @@ class _Names(NamedTuple):
     """The header with the length of the window in seconds: no reset is farther away."""
     otherwise_s: float | None = None
     """How long to wait where no header tells; None: then it is not known, and nothing is done."""
+    refills: bool = False
+    """True where a limit comes back little by little: the reset tells when all of it is there."""
 
 
 _NAMES = (
@@ -44,12 +47,16 @@ _NAMES = (
             f"x-ratelimit-remaining-{limit}",
             f"x-ratelimit-reset-{limit}",
             f"x-ratelimit-renewalperiod-{limit}",  # Azure
+            refills=True,
         )
         for limit in ("requests", "tokens")
     ),
     *(
         _Names(
-            limit, f"anthropic-ratelimit-{limit}-remaining", f"anthropic-ratelimit-{limit}-reset"
+            limit,
+            f"anthropic-ratelimit-{limit}-remaining",
+            f"anthropic-ratelimit-{limit}-reset",
+            refills=True,
         )
         for limit in ("requests", "tokens", "input-tokens", "output-tokens")
     ),
@@ -104,8 +111,19 @@ def _told(names: _Names, headers: Mapping[str, str], now: datetime) -> Told | No
         reset_s = names.otherwise_s
     if reset_s is None:
         return None
-    period_s = duration_s(headers.get(names.period, "")) or LONGEST_S
-    return Told(names.limit, max(remaining, 0), min(reset_s, period_s, LONGEST_S))
+    period_s = duration_s(headers.get(names.period, ""))
+    if names.refills and period_s is None:
+        reset_s *= _share(names, headers)
+    return Told(names.limit, max(remaining, 0), min(reset_s, period_s or LONGEST_S, LONGEST_S))
+
+
+def _share(names: _Names, headers: Mapping[str, str]) -> float:
+    """Which part of a limit must be there again before it makes sense to ask: one request, or a
+    twentieth of the tokens. 1 where the limit is not told."""
+    most = duration_s(headers.get(names.remaining.replace("remaining", "limit"), ""))
+    if not most or most < 1:
+        return 1.0
+    return 1 / most if names.limit == "requests" else _ENOUGH_TOKENS
 
 
 def until(text: str, now: datetime) -> float | None:

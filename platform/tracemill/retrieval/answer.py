@@ -12,6 +12,7 @@ from tracemill.errors import CallFailed, UsageError
 from tracemill.events import RagAnswered, new_id
 from tracemill.llm import passages, tokens
 from tracemill.llm.client import Client
+from tracemill.llm.options import Options
 from tracemill.llm.passages import Passage
 from tracemill.messages import Message, Request
 from tracemill.retrieval.index import Index, open_index
@@ -95,7 +96,7 @@ def ask(
     opened = open_index(settings.indexes, index) if isinstance(index, str) else index
     sources = _retrieve(opened, question, k)
     work = new_id()
-    about = {"actor": actor, "correlation_id": work}
+    about: Options = {"actor": actor, "correlation_id": work}
     answer = _answer(question, sources, log=log, model=model, about=about)
     event = RagAnswered(
         index=opened.name,
@@ -157,7 +158,7 @@ def _answer(
     *,
     log: "EventLog",
     model: str,
-    about: dict[str, str | None],
+    about: Options,
 ) -> Answer:
     if not sources:
         return Answer(NOT_FOUND, (), True, None, 0.0)

@@ -162,6 +162,9 @@ class FileCache:
         return self._connection
 
     def _open(self) -> apsw.Connection:
+        with suppress(FileExistsError):
+            # Answers are nobody else's business.
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(self._path))
         # Before the first look into it: so that a damaged file is known by its inode.
         self._inode = _inode(self._path)
