@@ -57,6 +57,18 @@ def test_a_recorded_answer_comes_through_the_client(
     )
 
 
+def test_an_answer_that_ends_within_a_character_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    body = b'{"choices":[{"message":{"content":"So \\ud83d"},"finish_reason":"length"}]}'
+    with serving(lambda seen: Say(body)) as server, EventLog(tmp_path / "log") as log:
+        monkeypatch.setenv("VLLM_BASE_URL", f"{server.url}/v1")
+        client = Client(log)
+        response = client.generate(Request.of("Hello", model="vllm/m"))
+        client.close()
+    assert response.text == "So \N{REPLACEMENT CHARACTER}"
+
+
 def test_an_error_with_status_200_is_a_failed_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     filtered = {"error": {"message": "Filtered.", "code": "content_filter", "status": 400}}
     with serving(lambda seen: say(filtered)) as server, EventLog(tmp_path / "log") as log:

@@ -8,7 +8,6 @@ from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
-from pydantic_core import from_json
 
 from tracemill.errors import CallFailed
 from tracemill.llm import providers
@@ -17,6 +16,7 @@ from tracemill.llm.call import Call, clean
 from tracemill.llm.flow import Answer, Exchange, Flow, Open, Opened, Read, Send
 from tracemill.llm.limits import Limiter
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
+from tracemill.llm.providers.fields import decoded
 from tracemill.llm.sse import Decoder
 from tracemill.messages import Delta, Part, Reasoning, Request, Text, ToolCall
 
@@ -63,7 +63,7 @@ def ask(line: Line, wire: Wire) -> Flow[Answer]:
 def parsed(answer: Answer, line: Line) -> Any:
     """The JSON of a body. Raises `CallFailed` with `malformed_response`."""
     try:
-        return from_json(answer.body)
+        return decoded(answer.body)
     except ValueError as error:
         # Cut only after it was cleaned: half a number or half a key would not be known as one.
         start = clean(answer.body[:2000].decode(errors="replace"), line.key)[:80]
