@@ -18,7 +18,9 @@ def look(settings: Settings) -> dg.RunRequest | dg.SkipReason:
 def harvest(settings: Settings) -> None:
     definitions = dg.Definitions(
         assets=dg.load_assets_from_modules([sources]),
-        resources={"warehouse": Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))},
+        resources={
+            "warehouse": Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
+        },
     )
     job = definitions.resolve_implicit_global_asset_job_def()
     job.execute_in_process(

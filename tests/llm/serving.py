@@ -78,18 +78,20 @@ def serving(answer: Answer) -> Generator[Server]:
         do_GET = do_POST
 
         def _say(self, what: Say) -> None:
-            whole = isinstance(what.body, bytes)
             self.send_response(what.status)
             for name, value in what.headers.items():
                 self.send_header(name, value)
-            if whole:
+            whole = isinstance(what.body, bytes)
+            if isinstance(what.body, bytes):
                 # More than is sent: the client sees that something is missing.
                 self.send_header("content-length", str(len(what.body) + 10 * what.cut))
+                self.end_headers()
+                self.wfile.write(what.body)
             else:
                 self.send_header("transfer-encoding", "chunked")
-            self.end_headers()
-            for piece in [what.body] if whole else what.body:
-                self.wfile.write(piece if whole else b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.end_headers()
+                for piece in what.body:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             if what.cut:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True

@@ -11,6 +11,7 @@ from tracemill.errors import CallFailed, VersionConflict
 from tracemill.events import LlmCallFailed, LlmCallFinished, LlmCallStarted, new_id
 from tracemill.llm import providers
 from tracemill.llm.client import Client
+from tracemill.llm.options import Options
 from tracemill.llm.providers import local
 from tracemill.log import EventLog
 from tracemill.messages import Message, Request, Response, Usage
@@ -51,6 +52,7 @@ def test_an_answered_call_is_started_and_finished(log: EventLog, client: Client)
         messages=(Message(role="user", content="say it"),),
         process=log.process,
     )
+    assert isinstance(finished, LlmCallFinished)
     assert finished == LlmCallFinished(
         **about,
         event_id=finished.event_id,
@@ -150,7 +152,7 @@ def test_an_id_is_used_once(log: EventLog, client: Client):
 
 
 def test_what_the_caller_knows_is_on_every_event(log: EventLog, client: Client):
-    ids = {"correlation_id": "build 7", "causation_id": new_id()}
+    ids: Options = {"correlation_id": "build 7", "causation_id": new_id()}
     request = Request.of("x", model="local/echo").model_copy(
         update={"conversation_id": "c1", "user_id": "u1"}
     )
@@ -158,6 +160,6 @@ def test_what_the_caller_knows_is_on_every_event(log: EventLog, client: Client):
     rows = log.sql("SELECT correlation_id, causation_id, conversation_id, user_id FROM events")
     started = next(iter(log.read())).event
     assert rows.rows() == [
-        ("build 7", ids["causation_id"], "c1", "u1"),
+        ("build 7", ids.get("causation_id"), "c1", "u1"),
         ("build 7", started.event_id, "c1", "u1"),
     ]

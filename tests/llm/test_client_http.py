@@ -456,7 +456,7 @@ def test_vectors_in_the_order_of_the_texts_and_equal_texts_once(
         ("embeddings", 9, "finished")
     ]
     server.answer = lambda seen: say({"data": [], "model": "e"})
-    with pytest.raises(CallFailed, match="0 vectors for 1 texts|vectors"):
+    with pytest.raises(CallFailed, match="vectors"):
         client.embed(["x"], model="openai/text-embedding-3-small")
     for texts in ([], [""], "abc"):
         with pytest.raises(CallFailed, match="texts"):
@@ -494,7 +494,8 @@ def test_thoughts_go_back_to_their_own_provider_alone(server: Server, client: Cl
     server.answer = lambda seen: say(said)
     first = client.generate(ask())
     thought = next((p for p in first.parts if isinstance(p, Reasoning)), None)
-    assert thought and thought.provider == "openai"
+    assert thought
+    assert thought.provider == "openai"
     foreign = thought.model_copy(update={"provider": "anthropic", "content": "foreign thought"})
     talk = Message(role="assistant", content=(foreign, Text(content="4")))
     question = Message(role="user", content="And 3 and 3?")

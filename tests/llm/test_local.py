@@ -7,7 +7,7 @@ from tracemill.llm import passages, tokens
 from tracemill.llm.passages import Passage
 from tracemill.llm.providers import Reply
 from tracemill.llm.providers.local import CONTEXT_TOKENS, reply
-from tracemill.messages import Message, Request, Usage
+from tracemill.messages import Message, Request, Text, Usage
 
 LOG = Passage(
     1,
@@ -32,9 +32,11 @@ def test_extract_answers_with_the_sentences_that_answer_and_cites_them():
     request = asked("What does folding do to the journal's tail?", CLOCK, LOG)
     text = "Folding seals the tail of the journal into a segment. [1]"
     usage = Usage(
-        input_tokens=tokens.count(request.messages[0].content), output_tokens=tokens.count(text)
+        input_tokens=tokens.count(request.messages[0].text), output_tokens=tokens.count(text)
     )
-    assert reply("extract", request) == Reply(text, ("stop",), "extract", usage)
+    assert reply("extract", request) == Reply(
+        (Text(content=text),), "stop", "stop", "extract", usage
+    )
 
 
 def test_an_answer_may_come_from_several_passages_in_their_order():
@@ -70,7 +72,7 @@ def test_nothing_found_is_a_failure_and_not_a_guess():
 
 def test_a_request_longer_than_the_context_is_refused_with_the_figures():
     request = Request.of("word " * (CONTEXT_TOKENS + 4))
-    read = tokens.count(request.messages[0].content)
+    read = tokens.count(request.messages[0].text)
     assert failure("echo", request) == (
         f"context_length_exceeded: the request has {read:,} tokens and local/echo reads at most "
         "4,096: send fewer or shorter passages"
@@ -80,7 +82,9 @@ def test_a_request_longer_than_the_context_is_refused_with_the_figures():
 def test_a_request_as_long_as_the_context_is_answered():
     words = "word " * (CONTEXT_TOKENS - 1)
     assert tokens.count(words) == CONTEXT_TOKENS
-    assert reply("echo", Request.of(words)).usage.input_tokens == CONTEXT_TOKENS
+    assert reply("echo", Request.of(words)).usage == Usage(
+        input_tokens=CONTEXT_TOKENS, output_tokens=CONTEXT_TOKENS
+    )
 
 
 def test_echo_repeats_the_last_user_message():
@@ -96,7 +100,8 @@ def test_an_answer_is_cut_at_the_limit_and_says_so():
     answer = reply(
         "echo", Request.of("one two three four").model_copy(update={"max_output_tokens": 2})
     )
-    assert answer == Reply("one two", ("length",), "echo", Usage(input_tokens=4, output_tokens=2))
+    usage = Usage(input_tokens=4, output_tokens=2)
+    assert answer == Reply((Text(content="one two"),), "length", "length", "echo", usage)
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_process_that_ends_with_a_call_in_flight_is_found(log: EventLog):
 
 
 def test_a_call_in_flight_is_left_alone(log: EventLog):
-    about = {"call_id": new_id(), "provider": "x", "request_model": "y"}
+    about: dict[str, Any] = {"call_id": new_id(), "provider": "x", "request_model": "y"}
     log.append([LlmCallStarted(**about, process=log.process)])
     presence.began(about["call_id"])
     try:

@@ -165,7 +165,7 @@ def _answer(
     call_id = new_id()
     request = Request(model=model, messages=prompt(question, sources))
     try:
-        response = Client(log).generate(request, call_id=call_id, **about)
+        response = Client(log).generate(request, **about | {"call_id": call_id})
     except CallFailed as failure:
         if failure.error_type != "no_answer":
             raise
