@@ -314,6 +314,7 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(disk: Path) -> None:
 @pytest.mark.parametrize("ended", ["closed", "killed"])
 def test_a_read_only_folder_can_be_read_but_not_written(disk: Path, ended: str) -> None:
     folder = disk / "log"
+    subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
     if ended == "closed":
         filled(folder, 20, 10)
     else:
@@ -332,6 +333,7 @@ def test_a_read_only_folder_can_be_read_but_not_written(disk: Path, ended: str) 
 
 def test_a_read_only_folder_without_side_files_can_be_read(disk: Path) -> None:
     folder = disk / "log"
+    subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
     filled(folder, 20, 10)
     (folder / "journal.db-wal").unlink()
     (folder / "journal.db-shm").unlink()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from tracemill import prices
 from tracemill.errors import CallFailed, VersionConflict
@@ -20,7 +20,7 @@ from tracemill.llm.batch_state import BatchState
 from tracemill.llm.guard import Decision, Output, check_output, redact_error
 from tracemill.llm.providers import Reply
 from tracemill.llm.providers.batch import Outcome, Progress, batch_adapter, label
-from tracemill.llm.providers.fields import malformed
+from tracemill.llm.providers.fields import decoded, malformed
 from tracemill.messages import Json, Request, Usage, content_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _oddity(outcome: Outcome, call_id: str | None) -> str:
 def read_json(body: bytes) -> Any:
     """A parsed answer. Raises `CallFailed` (`malformed_response`)."""
     try:
-        return from_json(body)
+        return decoded(body)
     except ValueError:
         raise malformed(f"the answer is not JSON: it begins with {body[:80]!r}") from None
 
