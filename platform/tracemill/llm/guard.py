@@ -81,6 +81,8 @@ def check_input(guard: Guard | None, request: Request) -> Input:
     """Hold a request against the rules; never raises. Without a guard there are none."""
     if guard is None:
         return Input(request, data_uris_by_digest(request), (), None)
+    if _harmless(guard, request):
+        return Input(request, request, (), None)
     decisions: list[Decision] = []
     blocked = _too_large(guard, request, decisions)
     sent = request if blocked else _without_controls(request, decisions)
@@ -106,7 +108,7 @@ def check_output(guard: Guard | None, request: Request, reply: Reply) -> Output:
     reply, problems = _against_schema(guard, request, reply, decisions)
     blocked = _blocked_terms(guard, reply, decisions)
     logged = reply
-    if guard.redact != "off":
+    if guard.redact != "off" and not _says_nothing_personal(reply):
         redactor = Redactor()
         logged = redactor.reply(reply)
         _tell_redacted("output", redactor.counts, "in the log", decisions)
@@ -138,6 +140,28 @@ def redact_error(text: str) -> str:
 
 
 # Rules for what is sent
+
+
+def _harmless(guard: Guard, request: Request) -> bool:
+    """A plain conversation in which no rule finds anything: most are, and need no copy."""
+    said = [message.content for message in request.messages if isinstance(message.content, str)]
+    asked = (request.tools, request.response_schema, request.stop, request.metadata)
+    named = (request.user_id, request.conversation_id)
+    if len(said) < len(request.messages) or any(asked) or any(named):
+        return False
+    said.append(request.system or "")
+    return (
+        (guard.max_input_characters is None or sum(map(len, said)) <= guard.max_input_characters)
+        and not any(map(_CONTROLS.search, said))
+        and (guard.redact == "off" or not any(map(pii.find, said)))
+        and not (guard.injection and any(map(signs, untrusted(request))))
+    )
+
+
+def _says_nothing_personal(reply: Reply) -> bool:
+    return reply.refusal is None and all(
+        isinstance(part, Text) and not pii.find(part.content) for part in reply.parts
+    )
 
 
 def _too_large(guard: Guard, request: Request, decisions: list[Decision]) -> str | None:
