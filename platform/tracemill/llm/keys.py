@@ -87,13 +87,13 @@ def without_in(event: E_, secret: SecretStr | None) -> E_:
 
 def _holds(value: Any, key: str) -> bool:
     """Looked for where it lies: to write the event out for that takes ten times as long."""
-    kind = type(value)
+    kind: type[object] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is str:
         return key in value
     if value is None or kind in _PLAIN:
         return False
     if isinstance(value, BaseModel):
-        return any([_holds(each, key) for each in value.__dict__.values()])
+        return any(_holds(each, key) for each in value.__dict__.values())
     if isinstance(value, dict):
         members = cast("dict[Any, Any]", value).items()
         return any(_holds(name, key) or _holds(each, key) for name, each in members)
