@@ -233,7 +233,9 @@ def test_a_tool_is_called_and_its_result_understood(
 
 
 @ways
-@pytest.mark.parametrize("dialect", [d for d in MODELS if d != "cohere"])  # there it is text for aimock
+@pytest.mark.parametrize(
+    "dialect", [d for d in MODELS if d != "cohere"]
+)  # there it is text for aimock
 def test_thoughts_are_no_text(aimock: Aimock, client: Client, dialect: str, way: Way) -> None:
     thought = {"content": ANSWER, "reasoning": "It has but one."}
     aimock.answer({"match": {"userMessage": "capital"}, "response": thought})
