@@ -236,8 +236,8 @@ RULES: tuple[Rule, ...] = (
         ("private key",),
         re.compile(
             r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:(?:(?!-----)[\s\S])*+-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            r"|(?:\s*+(?:\\n)?[A-Za-z0-9+/=]{16,}+)*+)"
+            r"(?:(?:[^-]|-(?!----))*-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+            r"|(?:\s*(?:\\n)?[A-Za-z0-9+/=]{16,})*)"
         ),
     ),
     # OpenAI, Anthropic, DeepSeek, OpenRouter and many that imitate them; then Google, AWS, GitHub.

@@ -17,22 +17,22 @@ SELECT
   ended.input_audio_tokens,
   ended.cache_read_audio_tokens,
   ended.output_audio_tokens,
-  CAST(ended.payload ->> '$.usage.estimated' AS BOOLEAN) AS usage_estimated,  -- True where the provider gave no counts and ours stand in.
+  TRY_CAST(ended.payload ->> '$.usage.estimated' AS BOOLEAN) AS usage_estimated,  -- True where the provider gave no counts and ours stand in.
   coalesce(ended.service_tier, started.service_tier) AS service_tier,
   ended.cost_usd,
-  CAST(ended.payload ->> '$.saved_usd' AS DECIMAL(18, 9)) AS saved_usd,
+  TRY_CAST(ended.payload ->> '$.saved_usd' AS DECIMAL(18, 9)) AS saved_usd,
   ended.latency_ms,
-  CAST(ended.payload ->> '$.time_to_first_chunk_ms' AS DOUBLE) AS time_to_first_chunk_ms,
+  TRY_CAST(ended.payload ->> '$.time_to_first_chunk_ms' AS DOUBLE) AS time_to_first_chunk_ms,
   CASE
     WHEN ended.kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted')
-    THEN coalesce(CAST(ended.payload ->> '$.attempts' AS BIGINT), 1)
+    THEN coalesce(TRY_CAST(ended.payload ->> '$.attempts' AS BIGINT), 1)
     WHEN ended.kind = 'llm.call.cached' THEN 0
   END AS attempts,  -- How many requests were sent; NULL while it runs or where it crashed.
   ended.payload ->> '$.finish_reasons[0]' AS finish_reason,  -- Why the model stopped.
   CASE ended.kind WHEN 'llm.call.crashed' THEN 'crashed' ELSE ended.error_type END AS error_type,  -- Why there is no whole answer: the provider's class of error, `interrupted`, or `crashed`.
   ended.payload ->> '$.error_message' AS error_message,
   ended.payload ->> '$.error_code' AS error_code,
-  CAST(ended.payload ->> '$.status' AS INTEGER) AS http_status,  -- Of the answer that failed, where there was one.
+  TRY_CAST(ended.payload ->> '$.status' AS INTEGER) AS http_status,  -- Of the answer that failed, where there was one.
   ended.payload ->> '$.request_id' AS request_id,
   ended.payload ->> '$.response_id' AS response_id,
   coalesce(ended.conversation_id, started.conversation_id) AS conversation_id,

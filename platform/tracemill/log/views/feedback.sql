@@ -2,7 +2,7 @@
 SELECT
   substr(given.stream, 10) AS call_id,
   given.occurred_at AS given_at,  -- When it was judged.
-  CAST(given.payload ->> '$.score' AS DOUBLE) AS score,
+  TRY_CAST(given.payload ->> '$.score' AS DOUBLE) AS score,
   given.payload ->> '$.comment' AS comment,
   given.user_id AS judged_by,  -- Who judged; the call's own user is in `calls`.
   ended.provider,
