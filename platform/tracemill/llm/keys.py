@@ -5,11 +5,12 @@ comes back may repeat it, whole or cut: `without` and `without_in` take it out a
 """
 
 import os
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from tracemill.errors import CallFailed
 from tracemill.events import Happened
@@ -87,19 +88,23 @@ def without_in(event: E_, secret: SecretStr | None) -> E_:
 
 def _holds(value: Any, key: str) -> bool:
     """Looked for where it lies: to write the event out for that takes ten times as long."""
-    kind: type[object] = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if kind is str:
+    if isinstance(value, str):
         return key in value
-    if value is None or kind in _PLAIN:
-        return False
-    if isinstance(value, BaseModel):
-        return any(_holds(each, key) for each in value.__dict__.values())
     if isinstance(value, dict):
-        members = cast("dict[Any, Any]", value).items()
-        return any(_holds(name, key) or _holds(each, key) for name, each in members)
+        members = cast("dict[Any, Any]", value)
+        return _any_holds(members.keys(), key) or _any_holds(members.values(), key)
     if isinstance(value, list | tuple):
-        return any(_holds(each, key) for each in cast("list[Any]", value))
-    return key in str(value)
+        return _any_holds(cast("list[Any]", value), key)
+    # Not `isinstance(value, BaseModel)`, which asks pydantic in Python.
+    fields = getattr(value, "__dict__", None)
+    return key in str(value) if fields is None else _any_holds(fields.values(), key)
+
+
+def _any_holds(values: Iterable[Any], key: str) -> bool:
+    for value in values:
+        if value is not None and type(value) not in _PLAIN and _holds(value, key):
+            return True
+    return False
 
 
 def _without(value: Any, key: str) -> Any:
