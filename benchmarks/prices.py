@@ -99,7 +99,9 @@ def main() -> None:
     flags = "".join(f" {argument}" for argument in sys.argv[1:])
     heading = f"`python -m benchmarks.prices{flags}` on {report.machine()}; {time.monotonic() - began:,.0f} s."
     console.print(heading)
-    report.write("prices", heading, tables)
+    path = report.write("prices", heading, tables)
+    if not flags:
+        report.quote("prices", path.read_text(encoding="utf-8"))
 
 
 def repriced(scratch: Path, total: int) -> Table:
