@@ -7,12 +7,18 @@ are no part of it: tests that need them are skipped, with this reason, where the
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
+
+from tracemill.llm.providers import Fold, Provider, Reply
+from tracemill.llm.sse import Decoder
+from tracemill.messages import Delta
+
+F = TypeVar("F", bound=Fold)
 
 DATA = Path(os.environ.get("TRACEMILL_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 CASSETTES = DATA / "cassettes"
@@ -79,3 +85,25 @@ def _lines(providers: str) -> Iterator[Recorded]:
                     body=body.encode(),
                     expected=_expected().get(row["file"]),
                 )
+
+
+def name(recorded: Recorded) -> str:
+    """A recording's name, as the id of a test."""
+    return recorded.file
+
+
+def fed(fold: F, chunks: Iterable[bytes]) -> tuple[F, list[Delta]]:
+    """A stream that was read to its end, and the pieces that it gave."""
+    decoder = Decoder()
+    deltas = [d for chunk in chunks for event in decoder.feed(chunk) for d in fold.feed(event)]
+    deltas += [d for event in decoder.close() for d in fold.feed(event)]
+    return fold, deltas
+
+
+def answered(adapter: Any, provider: Provider, recorded: Recorded) -> Reply:
+    """What an adapter makes of a recorded answer, streamed or not."""
+    if recorded.is_stream:
+        fold, _ = fed(adapter.fold(provider), [recorded.body])
+        assert fold.done
+        return fold.reply()
+    return adapter.read(json.loads(recorded.body), provider)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.llm.recorded import Recorded, needs_recordings, recordings
+from tests.llm.recorded import Recorded, answered, name, needs_recordings, recordings
+from tests.llm.recorded import fed as fed_to
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, anthropic
 from tracemill.llm.sse import Decoder, Event
@@ -23,23 +24,12 @@ STREAMS = [r for r in ANSWERS if r.is_stream]
 CALL = ToolCall(id="t1", name="weather", arguments='{"city": "Kyiv"}')
 
 
-def name(recorded: Recorded) -> str:
-    return recorded.file
-
-
 def fed(chunks: Iterable[bytes]) -> tuple[anthropic.Fold, list[Delta]]:
-    decoder, fold = Decoder(), anthropic.fold(NEW)
-    deltas = [d for chunk in chunks for event in decoder.feed(chunk) for d in fold.feed(event)]
-    deltas += [d for event in decoder.close() for d in fold.feed(event)]
-    return fold, deltas
+    return fed_to(anthropic.fold(NEW), chunks)
 
 
 def answer(recorded: Recorded) -> Reply:
-    if recorded.is_stream:
-        fold, _ = fed([recorded.body])
-        assert fold.done
-        return fold.reply()
-    return anthropic.read(json.loads(recorded.body), NEW)
+    return answered(anthropic, NEW, recorded)
 
 
 def as_the_sdk(reply: Reply) -> dict:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.llm.recorded import Recorded, needs_recordings, recordings
+from tests.llm.recorded import Recorded, answered, name, needs_recordings, recordings
+from tests.llm.recorded import fed as fed_to
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, openai_chat
 from tracemill.llm.sse import Decoder, Event
@@ -33,23 +34,12 @@ UNREAD_CALLS = {
 }
 
 
-def name(recorded: Recorded) -> str:
-    return recorded.file
-
-
 def fed(chunks: Iterable[bytes]) -> tuple[openai_chat.Fold, list[Delta]]:
-    decoder, fold = Decoder(), openai_chat.fold(OPENAI)
-    deltas = [d for chunk in chunks for event in decoder.feed(chunk) for d in fold.feed(event)]
-    deltas += [d for event in decoder.close() for d in fold.feed(event)]
-    return fold, deltas
+    return fed_to(openai_chat.fold(OPENAI), chunks)
 
 
 def answer(recorded: Recorded) -> Reply:
-    if recorded.is_stream:
-        fold, _ = fed([recorded.body])
-        assert fold.done
-        return fold.reply()
-    return openai_chat.read(json.loads(recorded.body), OPENAI)
+    return answered(openai_chat, OPENAI, recorded)
 
 
 def as_the_sdk(reply: Reply) -> dict[str, Any]:

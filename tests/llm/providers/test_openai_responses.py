@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.llm.recorded import Recorded, needs_recordings, recordings
+from tests.llm.recorded import Recorded, answered, name, needs_recordings, recordings
+from tests.llm.recorded import fed as fed_to
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, openai_responses
 from tracemill.llm.sse import Decoder
@@ -24,23 +25,12 @@ ANSWERS = [r for r in RECORDED if r.status == 200 and "finish" in (r.expected or
 STREAMS = [r for r in ANSWERS if r.is_stream]
 
 
-def name(recorded: Recorded) -> str:
-    return recorded.file
-
-
 def fed(chunks: Iterable[bytes]) -> tuple[openai_responses.Fold, list[Delta]]:
-    decoder, fold = Decoder(), openai_responses.fold(OPENAI)
-    deltas = [d for chunk in chunks for event in decoder.feed(chunk) for d in fold.feed(event)]
-    deltas += [d for event in decoder.close() for d in fold.feed(event)]
-    return fold, deltas
+    return fed_to(openai_responses.fold(OPENAI), chunks)
 
 
 def answer(recorded: Recorded) -> Reply:
-    if recorded.is_stream:
-        fold, _ = fed([recorded.body])
-        assert fold.done
-        return fold.reply()
-    return openai_responses.read(json.loads(recorded.body), OPENAI)
+    return answered(openai_responses, OPENAI, recorded)
 
 
 def as_the_sdk(reply: Reply) -> dict:

@@ -24,10 +24,11 @@ from tracemill.llm.providers.batch import (
     moment,
     name_of,
     no_outcome,
+    page_of,
     parsed,
     read_reply,
 )
-from tracemill.llm.providers.fields import malformed, obj, objects, text
+from tracemill.llm.providers.fields import malformed, obj, text
 from tracemill.messages import Json
 
 LIMITS = Limits(calls=100_000, size_bytes=256_000_000)
@@ -107,10 +108,7 @@ def listing(after: str | None) -> Wire:
 
 def read_listing(body: Any) -> Page:
     """A page of them."""
-    page = obj(body)
-    batches = tuple(read(batch) for batch in objects(page.get("data")))
-    more = bool(batches) and page.get("has_more") is True
-    return Page(batches, batches[-1].remote_id if more else None)
+    return page_of(body, read)
 
 
 def outcomes(

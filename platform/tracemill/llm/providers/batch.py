@@ -4,7 +4,7 @@ The modules `*_batch.py` turn these values into the wire's and back, as pure as 
 `llm/batches.py` is the flow.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from io import BytesIO
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
-from tracemill.llm.providers.fields import decoded, malformed, obj
+from tracemill.llm.providers.fields import decoded, malformed, obj, objects
 from tracemill.messages import Json
 
 State = Literal["created", "running", "cancelling", "ended", "failed", "unknown"]
@@ -60,6 +60,14 @@ class Page(NamedTuple):
     batches: tuple[Progress, ...]
     after: str | None
     """The cursor of the next page; None on the last."""
+
+
+def page_of(body: Any, read: Callable[[Any], Progress]) -> Page:
+    """A page in the form that OpenAI and Anthropic share: `data`, `has_more`, the last id."""
+    page = obj(body)
+    batches = tuple(read(batch) for batch in objects(page.get("data")))
+    more = bool(batches) and page.get("has_more") is True
+    return Page(batches, batches[-1].remote_id if more else None)
 
 
 class Outcome(NamedTuple):

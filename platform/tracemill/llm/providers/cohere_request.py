@@ -118,9 +118,6 @@ def _tools(request: Request) -> Json:
     """Cohere cannot be told to call one tool of many: it is given that one alone."""
     choice, tools = request.tool_choice, request.tools
     named = [tool for tool in tools if tool.name == choice]
-    if choice not in (None, "auto", "none") and not (named or (choice == "required" and tools)):
-        known = ", ".join(tool.name for tool in tools) or "none"
-        raise _invalid(f"tool_choice: {choice!r} needs a tool in `tools`, where there is {known}")
     told: Json = {}
     if tools:
         told["tools"] = [{"type": "function", "function": _function(t)} for t in named or tools]

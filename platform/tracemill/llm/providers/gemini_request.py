@@ -172,8 +172,6 @@ def _tools(request: Request) -> list[Json]:
 
 def _tool_config(request: Request) -> Json:
     choice, names = request.tool_choice, [tool.name for tool in request.tools]
-    if choice not in (None, *_MODES, *names) or (choice == "required" and not names):
-        raise invalid(f"tool_choice: {choice!r} needs a tool in `tools`, which has {names}")
     if choice in names:
         return {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [choice]}}
     if choice in (None, "auto") and any(tool.strict for tool in request.tools):

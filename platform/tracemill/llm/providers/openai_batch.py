@@ -22,6 +22,7 @@ from tracemill.llm.providers.batch import (
     lines,
     name_of,
     no_outcome,
+    page_of,
     parsed,
     read_reply,
 )
@@ -123,10 +124,7 @@ def listing(after: str | None) -> Wire:
 
 def read_listing(body: Any) -> Page:
     """A page of them."""
-    page = obj(body)
-    batches = tuple(read(batch) for batch in objects(page.get("data")))
-    more = bool(batches) and page.get("has_more") is True
-    return Page(batches, batches[-1].remote_id if more else None)
+    return page_of(body, read)
 
 
 def outcomes(
