@@ -72,7 +72,7 @@ def cost(
     usd = rates if isinstance(rates, str) else amount(rates, usage)
     if isinstance(usd, str):
         return Cost(None, usd, prices.snapshot)
-    return Cost(usd, None, prices.snapshot)
+    return Cost(usd or Decimal(0), None, prices.snapshot)  # not 0E-9
 
 
 def what_if(
