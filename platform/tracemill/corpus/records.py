@@ -1,7 +1,7 @@
 """What a record, a document and a refused line are: the columns that every step here agrees on.
 
-An id is the digest of the content as it was read, so the same text has the same id wherever it
-came from; it stays with the record through every later step.
+A record is a conversation that ends with an answer. Its id is the digest of the content as it was
+read, so the same conversation has the same id wherever it came from, through every later step.
 """
 
 import hashlib
@@ -13,7 +13,50 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import polars as pl
 
-BATCH_ROWS = 2_000
+BATCH_ROWS = 10_000
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+STANDING = ("system", "developer")
+"""Roles whose messages stand above the conversation; many records share them word for word."""
+
+
+class Message(NamedTuple):
+    """One turn."""
+
+    role: str
+    """One of `ROLES`."""
+    content: str | None
+    """The text; None in a turn that only calls tools."""
+    name: str | None = None
+    """Of the speaker, or of the tool that answers."""
+    tool_calls: str | None = None
+    """JSON: a list of calls in OpenAI's form, `[{"id", "type", "function"}, ...]`."""
+    tool_call_id: str | None = None
+    """Which call a tool answers."""
+    weight: int | None = None
+    """0 for an answer that is shown but not learned, 1 or None for one that is."""
+
+
+class Record(NamedTuple):
+    """One conversation; the last message is an answer."""
+
+    messages: Sequence[Message]
+    origin: str
+    """The name of the source as a whole: a file or folder in raw/records, `installed`, `calls`."""
+    source: str
+    """Where in it: file and line, module, call."""
+    timestamp: datetime
+    tools: str | None = None
+    """JSON: the definitions of the tools that could be called, a list in OpenAI's form."""
+    call_id: str | None = None
+    """The call in the log that it was taken from."""
+    conversation_id: str | None = None
+    user_id: str | None = None
+    label: str | None = None
+    """What stratified splits keep in proportion."""
+    rating: float | None = None
+    """What people thought of the answer; higher is better."""
+    licence: str | None = None
 
 
 class Batch(NamedTuple):
@@ -24,15 +67,12 @@ class Batch(NamedTuple):
     """One row for each refusal: file, line (from 1; null for a whole file), reason, text."""
 
 
-class Record(NamedTuple):
-    """One question with its answer."""
+class Judged(NamedTuple):
+    """What a step made of a frame of records: rows in = rows kept + rows dropped."""
 
-    record_id: str
-    user_query: str
-    assistant_response: str
-    context: str
-    source: str
-    timestamp: datetime
+    kept: "pl.DataFrame"
+    dropped: "pl.DataFrame"
+    """The columns of the records, `reason`, and what else the step knows."""
 
 
 class Document(NamedTuple):
@@ -54,11 +94,107 @@ class Refusal(NamedTuple):
     text: str
 
 
-def record(query: str, response: str, context: str, source: str, timestamp: datetime) -> Record:
-    """A record with its id: the digest of question, answer and context, not of where or when."""
-    return Record(
-        content_id((query, response, context)), query, response, context, source, timestamp
+def pair(query: str, response: str, context: str = "") -> tuple[Message, Message]:
+    """A question and its answer as messages; the context stands before the question."""
+    asked = f"{context}\n\n{query}" if context else query
+    return Message("user", asked), Message("assistant", response)
+
+
+def record_schema() -> "dict[str, pl.DataType]":
+    """The columns of a frame of records; later steps add columns at the end."""
+    import polars as pl
+
+    text = pl.String()
+    message: dict[str, pl.DataType] = dict.fromkeys(Message._fields, text)
+    message["weight"] = pl.Int8()
+    schema: dict[str, pl.DataType] = {"record_id": text, "messages": pl.List(pl.Struct(message))}
+    schema |= {name: text for name in Record._fields if name != "messages"}
+    return schema | {"timestamp": pl.Datetime("us", "UTC"), "rating": pl.Float64()}
+
+
+def record_frame(rows: Sequence[Record]) -> "pl.DataFrame":
+    """Records as a frame with their ids; with no rows, an empty one that has all columns."""
+    import polars as pl
+
+    schema = record_schema()
+    columns = {name: [getattr(row, name) for row in rows] for name in Record._fields}
+    columns["messages"] = [[turn._asdict() for turn in row.messages] for row in rows]
+    rest = {name: kind for name, kind in schema.items() if name != "record_id"}
+    return with_ids(pl.DataFrame({name: columns[name] for name in rest}, schema=rest))
+
+
+def with_ids(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """A frame of records that has every column but the ids, with `record_id` in front.
+
+    An id is `b2:` and the 128-bit BLAKE2b digest, in hex, of messages and tools. What is hashed
+    gives the length of each text before the text, so that no two contents look the same.
+    """
+    import polars as pl
+
+    turn = pl.element().struct
+    said = pl.col("messages").list.eval(
+        pl.concat_str(*(_counted(turn.field(name)) for name in Message._fields))
     )
+    whole = frame.select(pl.concat_str(_counted(pl.col("tools")), said.list.join("")))
+    ids = [
+        "b2:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        for text in whole.to_series()
+    ]
+    named = frame.with_columns(pl.Series("record_id", ids, dtype=pl.String))
+    return named.select(*record_schema(), *(set(frame.columns) - set(record_schema())))
+
+
+def _counted(value: "pl.Expr") -> "pl.Expr":
+    import polars as pl
+
+    text = value.cast(pl.String)
+    counted = pl.concat_str(text.str.len_bytes(), pl.lit(":"), text)
+    return pl.when(text.is_null()).then(pl.lit("-")).otherwise(counted)
+
+
+def whole() -> "pl.Expr":
+    """The texts of a record, one a line; not those of system messages, which many share."""
+    return _texts(lambda role: ~role.is_in(STANDING))
+
+
+def prompt() -> "pl.Expr":
+    """All that was said before the answer; not the system messages."""
+    import polars as pl
+
+    return _texts(lambda role: ~role.is_in(STANDING), pl.col("messages").list.head(_before()))
+
+
+def question() -> "pl.Expr":
+    """The text of the last message of a user; empty where there is none."""
+    import polars as pl
+
+    asked = pl.col("messages").list.eval(
+        pl.element().filter(pl.element().struct.field("role") == "user").struct.field("content")
+    )
+    return asked.list.last().fill_null("")
+
+
+def answer() -> "pl.Expr":
+    """What the last message says, or the tools that it calls."""
+    import polars as pl
+
+    last = pl.col("messages").list.last().struct
+    return pl.coalesce(last.field("content"), last.field("tool_calls"), pl.lit(""))
+
+
+def _before() -> "pl.Expr":
+    import polars as pl
+
+    return pl.col("messages").list.len().cast(pl.Int64) - 1
+
+
+def _texts(wanted: Any, messages: "pl.Expr | None" = None) -> "pl.Expr":
+    import polars as pl
+
+    turn = pl.element().struct
+    said = pl.coalesce(turn.field("content"), turn.field("tool_calls"))
+    rows = pl.col("messages") if messages is None else messages
+    return rows.list.eval(said.filter(wanted(turn.field("role")))).list.join("\n")
 
 
 def document(title: str, source: str, format: str, text: str) -> Document:
@@ -76,23 +212,6 @@ def content_id(texts: Sequence[str]) -> str:
     """`b2:` and the 128-bit BLAKE2b digest of the texts, in hex."""
     plain = json.dumps(texts, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return "b2:" + hashlib.blake2b(plain, digest_size=16).hexdigest()
-
-
-def record_frame(rows: Sequence[Record]) -> "pl.DataFrame":
-    """Records as a frame; with no rows, an empty one that has all columns."""
-    import polars as pl
-
-    return _frame(
-        rows,
-        {
-            "record_id": pl.String,
-            "user_query": pl.String,
-            "assistant_response": pl.String,
-            "context": pl.String,
-            "source": pl.String,
-            "timestamp": pl.Datetime("us", "UTC"),
-        },
-    )
 
 
 def document_frame(rows: Sequence[Document]) -> "pl.DataFrame":
