@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tracemill.corpus import installed
+from tracemill.corpus import installed, records
 from tracemill.corpus.public_names import public_definitions
 from tracemill.corpus.records import Refusal
 
@@ -105,16 +105,20 @@ def test_invalid_escapes_in_installed_source_do_not_warn(tmp_path: Path):
 
 
 def test_python_itself_answers_questions(harvested: pl.DataFrame):
-    row = harvested.row(by_predicate=pl.col("user_query") == "What does json.dumps do?", named=True)
-    assert row["assistant_response"].startswith("Serialize ``obj`` to a JSON formatted ``str``.")
-    assert row["context"].startswith("def dumps(obj, *, skipkeys=False,")
-    assert row["context"].endswith("module json")
+    asked = records.question() == "What does json.dumps do?"
+    row = harvested.row(by_predicate=asked, named=True)
+    written, question, answer = row["messages"]
+    assert (written["role"], question["role"], answer["role"]) == ("system", "user", "assistant")
+    assert answer["content"].startswith("Serialize ``obj`` to a JSON formatted ``str``.")
+    assert written["content"].startswith("def dumps(obj, *, skipkeys=False,")
+    assert written["content"].endswith("module json")
+    assert (row["origin"], row["label"]) == ("installed", "python")
     version = ".".join(map(str, sys.version_info[:3]))
     assert row["source"] == f"python {version}: json.dumps"
 
 
 def test_packages_answer_under_the_names_their_users_type(harvested: pl.DataFrame):
-    queries = set(harvested["user_query"])
+    queries = set(harvested.select(records.question()).to_series())
     assert "What does the method polars.DataFrame.join do?" in queries
     assert "What is httpx.Client and how is it used?" in queries
     assert "What is tracemill.Settings and how is it used?" in queries
@@ -123,7 +127,8 @@ def test_packages_answer_under_the_names_their_users_type(harvested: pl.DataFram
 def test_the_harvest_is_large_and_each_record_is_there_once(harvested: pl.DataFrame):
     assert harvested.height > 10_000
     assert harvested["record_id"].is_unique().all()
-    assert harvested.null_count().sum_horizontal().item() == 0
+    known = ["record_id", "messages", "origin", "source", "timestamp", "label"]
+    assert harvested[known].null_count().sum_horizontal().item() == 0
     assert harvested.schema["timestamp"] == pl.Datetime("us", "UTC")
     private = harvested["source"].str.contains(r": (.*\.)?_")
     assert harvested.filter(private).is_empty()
@@ -164,7 +169,9 @@ def test_a_new_package_shows_in_records_documents_and_fingerprint(
     first = installed.installed_fingerprint()
     assert first != before
     _, acme = (batch.kept for batch in installed.harvest())
-    assert acme.select("user_query", "assistant_response", "context", "source").rows() == [
+    written = pl.col("messages").list.first().struct.field("content")
+    said = acme.select(records.question(), records.answer(), written, pl.col("source"))
+    assert said.rows() == [
         ("What does acme.run do?", "Run it.", "def run()\n\nmodule acme", "acme 1.0: acme.run")
     ]
     readme = next(installed.installed_documents())

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from tracemill.corpus.records import record, record_frame
+from tracemill.corpus.records import Message, Record, pair, record_frame
 from tracemill.corpus.reference import reference_documents
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -12,7 +12,10 @@ WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 def harvested(*rows: tuple[str, str, str]) -> pl.DataFrame:
     return record_frame(
-        [record(f"What is {s}?", doc, context, s, WHEN) for s, context, doc in rows]
+        [
+            Record((Message("system", written), *pair(f"What is {s}?", doc)), "installed", s, WHEN)
+            for s, written, doc in rows
+        ]
     )
 
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracemill.corpus import records
 from tracemill.corpus.public_names import public_definitions
-from tracemill.corpus.records import Batch, Document, Record, Refusal
+from tracemill.corpus.records import Batch, Document, Message, Record, Refusal
 from tracemill.corpus.sources import Definition, Kind, Module
 
 if TYPE_CHECKING:
     import polars as pl
 
+ORIGIN = "installed"
 PACKAGE = Path(__file__).parents[1]
 NOT_DOCUMENTATION = {
     *("test", "tests", "conftest", "setup", "site-packages", "__pycache__"),
@@ -124,12 +125,14 @@ def _package_records(package: Package, refused: list[Refusal]) -> Iterator[Recor
 
 def _record(title: str, name: str, module: Module, definition: Definition) -> Record:
     modified = module.path.stat().st_mtime
-    return records.record(
-        QUESTIONS[definition.kind].format(name),
-        definition.doc,
-        f"{definition.signature}\n\nmodule {module.name}".lstrip(),
-        f"{title}: {name}",
-        datetime.fromtimestamp(modified, UTC),
+    written = f"{definition.signature}\n\nmodule {module.name}".lstrip()
+    asked = records.pair(QUESTIONS[definition.kind].format(name), definition.doc)
+    return Record(
+        messages=(Message("system", written), *asked),
+        origin=ORIGIN,
+        source=f"{title}: {name}",
+        timestamp=datetime.fromtimestamp(modified, UTC),
+        label=title.partition(" ")[0],
     )
 
 

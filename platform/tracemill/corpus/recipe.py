@@ -5,7 +5,7 @@ and one for the data set (`raw/dataset.yaml`). Both may be missing: every field 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,9 +13,9 @@ from tracemill.errors import InputError
 
 Format = Literal["auto", "chat", "sharegpt", "alpaca", "pairs"]
 Column = Literal[
-    *("messages", "tools", "system", "user_query", "assistant_response", "context"),
-    *("timestamp", "conversation_id", "user_id", "label", "rating", "licence"),
-]
+    "messages", "tools", "system", "user_query", "assistant_response", "context",
+    "timestamp", "conversation_id", "user_id", "label", "rating", "licence",
+]  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -124,7 +124,7 @@ def _read(path: Path, model: type[Model]) -> Model:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
-        return model.model_validate({} if fields is None else cast(Any, fields))
+        return model.model_validate({} if fields is None else fields)
     except ValidationError as error:
         raise InputError(f"{path}: {'; '.join(map(_said, error.errors()))}") from None
 

@@ -154,14 +154,18 @@ def _counted(value: "pl.Expr") -> "pl.Expr":
 
 def whole() -> "pl.Expr":
     """The texts of a record, one a line; not those of system messages, which many share."""
-    return _texts(lambda role: ~role.is_in(STANDING))
+    import polars as pl
+
+    return _texts(pl.col("messages")).alias("whole")
 
 
 def prompt() -> "pl.Expr":
     """All that was said before the answer; not the system messages."""
     import polars as pl
 
-    return _texts(lambda role: ~role.is_in(STANDING), pl.col("messages").list.head(_before()))
+    messages = pl.col("messages")
+    before = messages.list.head(messages.list.len().cast(pl.Int64) - 1)
+    return _texts(before).alias("prompt")
 
 
 def question() -> "pl.Expr":
@@ -171,7 +175,7 @@ def question() -> "pl.Expr":
     asked = pl.col("messages").list.eval(
         pl.element().filter(pl.element().struct.field("role") == "user").struct.field("content")
     )
-    return asked.list.last().fill_null("")
+    return asked.list.last().fill_null("").alias("question")
 
 
 def answer() -> "pl.Expr":
@@ -179,22 +183,17 @@ def answer() -> "pl.Expr":
     import polars as pl
 
     last = pl.col("messages").list.last().struct
-    return pl.coalesce(last.field("content"), last.field("tool_calls"), pl.lit(""))
+    said = pl.coalesce(last.field("content"), last.field("tool_calls"), pl.lit(""))
+    return said.alias("answer")
 
 
-def _before() -> "pl.Expr":
-    import polars as pl
-
-    return pl.col("messages").list.len().cast(pl.Int64) - 1
-
-
-def _texts(wanted: Any, messages: "pl.Expr | None" = None) -> "pl.Expr":
+def _texts(messages: "pl.Expr") -> "pl.Expr":
     import polars as pl
 
     turn = pl.element().struct
     said = pl.coalesce(turn.field("content"), turn.field("tool_calls"))
-    rows = pl.col("messages") if messages is None else messages
-    return rows.list.eval(said.filter(wanted(turn.field("role")))).list.join("\n")
+    shared = turn.field("role").is_in(STANDING)
+    return messages.list.eval(said.filter(~shared)).list.join("\n")
 
 
 def document(title: str, source: str, format: str, text: str) -> Document:

@@ -5,7 +5,7 @@ What a record says of one name, a page says of all names that are defined togeth
 
 from typing import TYPE_CHECKING
 
-from tracemill.corpus.records import document, document_frame
+from tracemill.corpus.records import answer, document, document_frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,8 +15,8 @@ def reference_documents(records: "pl.DataFrame") -> "pl.DataFrame":
     """Pages in reStructuredText, in the order in which their modules first occur.
 
     Args:
-        records: as `installed.harvest` makes them: `source` is "package version: name" and
-            `context` ends with the module.
+        records: as `installed.harvest` makes them: `source` is "package version: name", and the
+            system message ends with the module.
     """
     pages = (
         records.with_columns(_package(), _module(), _entry())
@@ -38,9 +38,7 @@ def _package() -> "pl.Expr":
 
 
 def _module() -> "pl.Expr":
-    import polars as pl
-
-    return pl.col("context").str.extract(r"module (\S+)$").alias("module")
+    return _written().str.extract(r"module (\S+)$").alias("module")
 
 
 def _entry() -> "pl.Expr":
@@ -49,6 +47,12 @@ def _entry() -> "pl.Expr":
 
     name = pl.col("source").str.extract(r"^[^:]+: (.+)$")
     rule = pl.lit("=").repeat_by(name.str.len_chars()).list.join("")
-    signature = pl.col("context").str.replace(r"module \S+$", "").str.strip_chars()
-    parts = pl.concat_list(pl.concat_str(name, pl.lit("\n"), rule), signature, "assistant_response")
+    signature = _written().str.replace(r"module \S+$", "").str.strip_chars()
+    parts = pl.concat_list(pl.concat_str(name, pl.lit("\n"), rule), signature, answer())
     return parts.list.filter(pl.element() != "").list.join("\n\n").alias("entry")
+
+
+def _written() -> "pl.Expr":
+    import polars as pl
+
+    return pl.col("messages").list.first().struct.field("content")
