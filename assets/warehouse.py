@@ -6,8 +6,10 @@ what lies there. Deleting its files, or `warehouse/dagster/`, makes it anew.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,6 +23,9 @@ from tracemill.settings import Settings
 
 Fact = int | float | str
 OWNERS = ["team:tracemill"]
+ORIGINS = dg.DynamicPartitionsDefinition(name="origin")
+"""One partition for each source of records: `installed`, `calls`, each file or folder in raw/."""
+DATA_VERSION_TAG = "dagster/data_version"
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ class Warehouse(dg.ConfigurableResource):
             raise dg.Failure(f"{name} has not been built: run `tracemill build {name}` first")
         return record["made"]["digest"]
 
-    def last(self, key: dg.AssetKey) -> dict | None:
+    def last(self, key: dg.AssetKey, part: str | None = None) -> dict | None:
         """The record of the last time: `run`, `code`, `inputs` and what was `made`, or None."""
-        file = self._record(key)
+        file = self._record(key, part)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def make(
@@ -89,19 +94,77 @@ class Warehouse(dg.ConfigurableResource):
 
         `inputs` are digests by name; without them, those of the assets that this one depends on.
         """
-        key = context.asset_key
         if inputs is None:
-            upstream = sorted(context.assets_def.asset_deps[key])
+            upstream = sorted(context.assets_def.asset_deps[context.asset_key])
             inputs = {dep.to_user_string(): self.digest(dep) for dep in upstream}
-        asked = {"code": context.assets_def.code_versions_by_key[key], "inputs": dict(inputs)}
-        record = self.last(key)
-        if record is not None and self._still_holds(record, asked):
-            return self._result(record["made"], unchanged=True)
-        made = self._portable(work())
-        self._write(key, {"run": context.run.run_id, **asked, "made": made})
-        return self._result(made, unchanged=False)
+        return self._result(*self._once(context, work, inputs))
 
-    def _result(self, made: dict, *, unchanged: bool) -> dg.MaterializeResult:
+    def make_each(
+        self,
+        context: dg.AssetExecutionContext,
+        work: Callable[[str], Made],
+        inputs: Mapping[str, Mapping[str, str]],
+        whole: Callable[[], Mapping[str, str]],
+    ) -> dg.MaterializeResult:
+        """`make` for each origin on its own: one that has not changed is left as it is.
+
+        A run for one partition makes that origin alone. What an origin left that is no longer
+        there is deleted.
+
+        Args:
+            work: makes one origin.
+            inputs: origin -> its digests by name.
+            whole: Markdown for the asset's page, of all origins together.
+        """
+        self._forget(context, inputs)
+        wanted = [context.partition_key] if context.has_partition_key else sorted(inputs)
+        parts: dict[str, dg.MaterializeResult] = {}
+        for origin in wanted:
+            if origin not in inputs:
+                raise dg.Failure(f"there is no source {origin!r} in raw/records")
+            made, unchanged = self._once(context, partial(work, origin), inputs[origin], origin)
+            parts[origin] = self._result(made, unchanged=unchanged)
+        records = {origin: self.last(context.asset_key, origin) for origin in sorted(inputs)}
+        made = [record["made"] for record in records.values() if record is not None]
+        total = self.make(
+            context,
+            lambda: _total(made, whole()),
+            {origin: record["made"]["digest"] for origin, record in records.items() if record},
+        )
+        if context.has_partition_key:
+            return parts[context.partition_key]
+        for origin, part in parts.items():
+            context.log_event(_materialization(context.asset_key, origin, part))
+        return total
+
+    def _forget(self, context: dg.AssetExecutionContext, origins: Collection[str]) -> None:
+        folder = self._record(context.asset_key).with_suffix("")
+        for record in folder.glob("*.json"):
+            if record.stem not in origins:
+                for name in json.loads(record.read_text(encoding="utf-8"))["made"]["files"]:
+                    (self.settings.warehouse / name).unlink(missing_ok=True)
+                record.unlink()
+                context.instance.delete_dynamic_partition(ORIGINS.name or "", record.stem)
+        context.instance.add_dynamic_partitions(ORIGINS.name or "", sorted(origins))
+
+    def _once(
+        self,
+        context: dg.AssetExecutionContext,
+        work: Callable[[], Made],
+        inputs: Mapping[str, str],
+        part: str | None = None,
+    ) -> tuple[dict, bool]:
+        """What was made, and whether it was there already."""
+        key = context.asset_key
+        asked = {"code": context.assets_def.code_versions_by_key[key], "inputs": dict(inputs)}
+        record = self.last(key, part)
+        if record is not None and self._still_holds(record, asked):
+            return record["made"], True
+        made = self._portable(work())
+        self._write(key, {"run": context.run.run_id, **asked, "made": made}, part)
+        return made, False
+
+    def _result(self, made: dict, unchanged: bool) -> dg.MaterializeResult:
         rows = {} if made["rows"] is None else {"dagster/row_count": made["rows"]}
         metadata = {
             **rows,
@@ -128,11 +191,36 @@ class Warehouse(dg.ConfigurableResource):
         }
         return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
 
-    def _record(self, key: dg.AssetKey) -> Path:
-        return self.settings.dagster_home.joinpath("made", *key.path).with_suffix(".json")
+    def _record(self, key: dg.AssetKey, part: str | None = None) -> Path:
+        made = self.settings.dagster_home.joinpath("made", *key.path)
+        return made.with_suffix(".json") if part is None else made / f"{part}.json"
 
-    def _write(self, key: dg.AssetKey, record: dict) -> None:
-        write_text_atomically(self._record(key), json.dumps(record, indent=1))
+    def _write(self, key: dg.AssetKey, record: dict, part: str | None) -> None:
+        write_text_atomically(self._record(key, part), json.dumps(record, indent=1))
+
+
+def _total(made: Sequence[dict], pages: Mapping[str, str]) -> Made:
+    """Parts as one: rows and counts summed, the digest of their digests."""
+    facts: Counter[str] = Counter()
+    for part in made:
+        facts.update({k: v for k, v in part["facts"].items() if not isinstance(v, str)})
+    digests = "\n".join(part["digest"] for part in made)
+    return Made(
+        digest=hashlib.sha256(digests.encode()).hexdigest(),
+        rows=sum(part["rows"] for part in made),
+        files=(),
+        facts=facts,
+        pages=pages,
+    )
+
+
+def _materialization(
+    key: dg.AssetKey, partition: str, part: dg.MaterializeResult
+) -> dg.AssetMaterialization:
+    version = part.data_version.value if part.data_version else ""
+    return dg.AssetMaterialization(
+        key, metadata=part.metadata, partition=partition, tags={DATA_VERSION_TAG: version}
+    )
 
 
 def code_of(*modules: str) -> str:

@@ -480,6 +480,7 @@ class DatasetBuilt(Happened):
     """Training splits were written."""
 
     kind: Literal["dataset.built"] = "dataset.built"
+    schema_version: ClassVar[int] = 2
     keep: ClassVar[bool] = True
     name: Label
     """The dataset."""
@@ -487,8 +488,10 @@ class DatasetBuilt(Happened):
     """Of the files: the version, and the name of its folder."""
     rows: dict[str, int]
     """Rows by split."""
-    seed: int
-    """The salt of the split."""
+    salt: str
+    """Of the split: another one is another split."""
+    dropped: dict[str, int] = {}
+    """Rows that each step left out, by the name of the step."""
     inputs: tuple[str, ...] = ()
     """Digests of what it was built from."""
     log_position: int = Field(ge=0)

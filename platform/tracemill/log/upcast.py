@@ -18,6 +18,12 @@ def _text_to_content(payload: Payload) -> Payload:
     return payload
 
 
+def _seed_to_salt(payload: Payload) -> Payload:
+    """Salts were whole numbers."""
+    payload["salt"] = str(payload.pop("seed"))
+    return payload
+
+
 def _only_added(payload: Payload) -> Payload:
     """The new fields have defaults that say what was true before."""
     return payload
@@ -27,6 +33,7 @@ STEPS: Steps = {
     ("llm.call.started", 1): _only_added,
     ("llm.call.finished", 1): _text_to_content,
     ("llm.call.failed", 1): _only_added,
+    ("dataset.built", 1): _seed_to_salt,
 }
 """(kind, version that the step reads) to the step."""
 
