@@ -2,8 +2,9 @@
 
 import pytest
 
+from tracemill import tokenizer
 from tracemill.errors import CallFailed
-from tracemill.llm import passages, tokens
+from tracemill.llm import passages
 from tracemill.llm.passages import Passage
 from tracemill.llm.providers import Reply
 from tracemill.llm.providers.local import CONTEXT_TOKENS, reply
@@ -32,7 +33,7 @@ def test_extract_answers_with_the_sentences_that_answer_and_cites_them():
     request = asked("What does folding do to the journal's tail?", CLOCK, LOG)
     text = "Folding seals the tail of the journal into a segment. [1]"
     usage = Usage(
-        input_tokens=tokens.count(request.messages[0].text), output_tokens=tokens.count(text)
+        input_tokens=tokenizer.count(request.messages[0].text), output_tokens=tokenizer.count(text)
     )
     assert reply("extract", request) == Reply(
         (Text(content=text),), "stop", "stop", "extract", usage
@@ -72,7 +73,7 @@ def test_nothing_found_is_a_failure_and_not_a_guess():
 
 def test_a_request_longer_than_the_context_is_refused_with_the_figures():
     request = Request.of("word " * (CONTEXT_TOKENS + 4))
-    read = tokens.count(request.messages[0].text)
+    read = tokenizer.count(request.messages[0].text)
     assert failure("echo", request) == (
         f"context_length_exceeded: the request has {read:,} tokens and local/echo reads at most "
         "4,096: send fewer or shorter passages"
@@ -81,7 +82,7 @@ def test_a_request_longer_than_the_context_is_refused_with_the_figures():
 
 def test_a_request_as_long_as_the_context_is_answered():
     words = "word " * (CONTEXT_TOKENS - 1)
-    assert tokens.count(words) == CONTEXT_TOKENS
+    assert tokenizer.count(words) == CONTEXT_TOKENS
     assert reply("echo", Request.of(words)).usage == Usage(
         input_tokens=CONTEXT_TOKENS, output_tokens=CONTEXT_TOKENS
     )

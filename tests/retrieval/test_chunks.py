@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracemill import tokenizer
 from tracemill.errors import UsageError
-from tracemill.llm import tokens
 from tracemill.retrieval import chunks as module
 from tracemill.retrieval.chunks import SMALL, chunk, join, searchable, spans
 from tracemill.retrieval.documents import COLUMNS, FORMATS
@@ -48,7 +48,7 @@ def test_no_chunk_is_longer_than_the_limit(text: str, format: str):
     found = list(spans(text, format, tokens=32, overlap=8))
     assert max(span.tokens for span in found) <= 32
     # Alone, a chunk may count a few tokens more: a word at its beginning gets a mark.
-    assert max(tokens.count(text[span.start : span.end]) for span in found) <= 32 + 4
+    assert max(tokenizer.count(text[span.start : span.end]) for span in found) <= 32 + 4
 
 
 def test_a_block_that_nearly_fills_a_chunk_is_kept_whole_and_shares_less():
@@ -94,7 +94,7 @@ def test_neighbours_in_a_section_share_whole_words_and_sections_share_nothing():
     for section in by_section.values():
         for before, after in pairwise(section):
             shared = text[after.start : before.end]
-            assert 0 < tokens.count(shared) <= 21
+            assert 0 < tokenizer.count(shared) <= 21
             assert shared.startswith("Sentence number")
     assert by_section["One"][-1].end == by_section["Two"][0].start
 

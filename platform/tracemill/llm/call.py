@@ -287,11 +287,11 @@ class Call:
 
     def _estimate(self, reply: Reply) -> Usage:
         """Our count of tokens, where the provider gave none."""
-        from tracemill.llm import tokens
+        from tracemill import tokenizer
 
         asked = (message.text for message in self._asked.messages)
-        read = sum(map(tokens.count, (*asked, self._asked.system or "", *self.inputs)))
-        written = sum(tokens.count(_written(part)) for part in reply.parts)
+        read = sum(map(tokenizer.count, (*asked, self._asked.system or "", *self.inputs)))
+        written = sum(tokenizer.count(_written(part)) for part in reply.parts)
         return Usage(input_tokens=read, output_tokens=written, estimated=True)
 
     def _end(self, event: Happened) -> None:

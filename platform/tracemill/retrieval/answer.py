@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tracemill import tokenizer
 from tracemill.errors import CallFailed, UsageError
 from tracemill.events import RagAnswered, new_id
-from tracemill.llm import passages, tokens
+from tracemill.llm import passages
 from tracemill.llm.client import Client
 from tracemill.llm.options import Options
 from tracemill.llm.passages import Passage
@@ -129,7 +130,7 @@ def _retrieve(index: Index, question: str, k: int) -> tuple[Source, ...]:
     room = PASSAGE_TOKENS
     for row in found.iter_rows(named=True):
         source = _source(row)
-        room -= tokens.count(passages.write_passage(_passage(source)))
+        room -= tokenizer.count(passages.write_passage(_passage(source)))
         if source.score < THRESHOLD or room < 0:
             break
         sources.append(source)

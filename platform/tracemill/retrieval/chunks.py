@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tracemill import tokenizer
 from tracemill.errors import UsageError
-from tracemill.llm import tokens as tokenizer
 from tracemill.retrieval.documents import Block, blocks
 
 if TYPE_CHECKING:

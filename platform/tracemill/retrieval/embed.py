@@ -10,9 +10,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tracemill import tokenizer
 from tracemill.errors import InputError
 from tracemill.files import write_atomically
-from tracemill.llm import tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ def _batches(
         ids: list[list[int]] = []
         held = 0
         while first + len(ids) < len(texts) and held < _TOKENS_AT_ONCE:
-            ids += tokens.ids(texts[first + len(ids) : first + len(ids) + 64])
+            ids += tokenizer.ids(texts[first + len(ids) : first + len(ids) + 64])
             held = sum(map(len, ids))
         flat = np.fromiter((token for text in ids for token in text), dtype=np.int64, count=held)
         yield first, np.array([len(text) for text in ids], dtype=np.int64), flat
@@ -97,7 +97,7 @@ def _weights() -> "NDArray[np.float32]":
     import numpy as np
     from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
-    weights = load_file(tokens.bundled("weights/l2_supercat_256.safetensors"))
+    weights = load_file(tokenizer.bundled("weights/l2_supercat_256.safetensors"))
     return weights["embedding.weight"].astype(np.float32)
 
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tracemill import tokenizer
 from tracemill.errors import CallFailed
-from tracemill.llm import tokens
 from tracemill.llm.providers import Provider, Reply
 from tracemill.llm.providers.anthropic_request import MAX_TOKENS, chat
 from tracemill.llm.providers.fields import count, known, malformed, obj, objects, parsed, text
@@ -241,7 +241,7 @@ def _estimated(reply: Reply) -> Reply:
     if reply.usage is None:
         return reply
     words = "".join(_words(part) for part in reply.parts)
-    written = max(tokens.count(words), reply.usage.output_tokens)
+    written = max(tokenizer.count(words), reply.usage.output_tokens)
     return reply._replace(
         usage=reply.usage.model_copy(update={"output_tokens": written, "estimated": True})
     )

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tracemill import tokenizer
 from tracemill.errors import CallFailed
-from tracemill.llm import bm25, passages, tokens
+from tracemill.llm import bm25, passages
 from tracemill.llm.passages import Passage
 from tracemill.llm.providers import Reply
 from tracemill.messages import Request, Text, Usage
@@ -51,7 +52,7 @@ def reply(model: str, request: Request) -> Reply:
         raise CallFailed(
             "unknown_model", f"local has no model {model!r}: it has {', '.join(sorted(MODELS))}"
         )
-    read = sum(tokens.count(text) for text in _texts(request))
+    read = sum(tokenizer.count(text) for text in _texts(request))
     if read > CONTEXT_TOKENS:
         raise CallFailed(
             "context_length_exceeded",
@@ -60,7 +61,7 @@ def reply(model: str, request: Request) -> Reply:
         )
     prompt = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
     text, cut = _shorten(MODELS[model](prompt), request.max_output_tokens)
-    usage = Usage(input_tokens=read, output_tokens=tokens.count(text))
+    usage = Usage(input_tokens=read, output_tokens=tokenizer.count(text))
     reason = "length" if cut else "stop"
     return Reply((Text(content=text),), reason, reason, model, usage)
 
@@ -132,7 +133,7 @@ def _sentences(passage: Passage) -> Iterator[Sentence]:
 
 def _shorten(text: str, most: int | None) -> tuple[str, bool]:
     """The text within so many tokens, and whether something had to go."""
-    starts = tokens.starts(text)
+    starts = tokenizer.starts(text)
     if most is None or len(starts) <= most:
         return text, False
     return text[: int(starts[most])], True

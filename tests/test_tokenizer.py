@@ -7,30 +7,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracemill import tokenizer
 from tracemill.errors import InputError
-from tracemill.llm import tokens
 
 TEXT = "The log keeps the fact; everything else is derived.\n\n```python\nlog.append(event)\n```"
 
 
 def test_an_empty_text_has_no_tokens():
-    assert (tokens.count(""), tokens.ids([""]), tokens.starts("").tolist()) == (0, [[]], [])
+    assert (tokenizer.count(""), tokenizer.ids([""]), tokenizer.starts("").tolist()) == (0, [[]], [])
 
 
 def test_the_three_views_of_a_text_agree():
-    assert tokens.count(TEXT) == len(tokens.ids([TEXT])[0]) == len(tokens.starts(TEXT)) == 24
+    assert tokenizer.count(TEXT) == len(tokenizer.ids([TEXT])[0]) == len(tokenizer.starts(TEXT)) == 24
 
 
 @given(st.text(max_size=200))
 def test_tokens_begin_inside_the_text_and_never_go_back(text: str):
-    starts = tokens.starts(text).tolist()
+    starts = tokenizer.starts(text).tolist()
     assert starts == sorted(starts)
     assert all(0 <= start < len(text) for start in starts)
 
 
 def test_a_file_that_the_wheel_lacks_is_named():
     with pytest.raises(InputError, match=r"wordllama/weights/none\.bin is not installed"):
-        tokens.bundled("weights/none.bin")
+        tokenizer.bundled("weights/none.bin")
 
 
 def test_counting_sets_up_no_logger_and_opens_no_network():
@@ -38,7 +38,7 @@ def test_counting_sets_up_no_logger_and_opens_no_network():
 import logging, socket, sys
 def refuse(*_): raise AssertionError("network")
 socket.socket.connect = refuse
-from tracemill.llm import tokens
+from tracemill import tokenizer
 from tracemill.retrieval.embed import embed
 assert embed(["a text"]).vectors.shape == (1, 256)
 assert not logging.getLogger().handlers, logging.getLogger().handlers
