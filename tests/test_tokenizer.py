@@ -17,8 +17,13 @@ def test_an_empty_text_has_no_tokens():
     assert (tokenizer.count(""), tokenizer.ids([""]), tokenizer.starts("").tolist()) == (0, [[]], [])
 
 
-def test_the_three_views_of_a_text_agree():
+def test_the_views_of_a_text_agree():
     assert tokenizer.count(TEXT) == len(tokenizer.ids([TEXT])[0]) == len(tokenizer.starts(TEXT)) == 24
+
+
+def test_many_texts_are_measured_in_order():
+    texts = [TEXT[:length] for length in range(len(TEXT))] * 20
+    assert tokenizer.lengths(texts).tolist() == [tokenizer.count(text) for text in texts]
 
 
 @given(st.text(max_size=200))

@@ -6,6 +6,7 @@ importing the package itself sets up the root logger and loads an HTTP client.
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_BATCH = 512  # texts; few enough that all cores end together
+
 
 def count(text: str) -> int:
     """How many tokens a text has, without markers for its beginning or end."""
@@ -27,6 +30,21 @@ def ids(texts: Sequence[str]) -> list[list[int]]:
     """The token ids of each text."""
     encoded = _tokenizer().encode_batch_fast(list(texts), add_special_tokens=False)
     return [one.ids for one in encoded]
+
+
+def lengths(texts: Sequence[str]) -> "NDArray[np.int64]":
+    """How many tokens each text has; as `count`, on all cores."""
+    import numpy as np
+
+    encode = _tokenizer().encode_batch_fast
+    parts = [list(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
+
+    def measure(part: list[str]) -> list[int]:
+        return [len(one) for one in encode(part, add_special_tokens=False)]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        counted = [length for part in threads.map(measure, parts) for length in part]
+    return np.array(counted, dtype=np.int64)
 
 
 def starts(text: str) -> "NDArray[np.int64]":
