@@ -1,0 +1,283 @@
+"""The numbers of `tracemill.corpus.quality`, for a range of texts, in one pass over their bytes.
+
+`measure` reads each text once, noting a hash for every word, line and paragraph; what repeats is
+then found among the hashes (64 bits: two of a text agree by chance once in some 10^14 texts).
+"""
+
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+
+import numpy as np
+
+from tracemill.corpus.kernels.jit import kernel
+
+SPACE, ALPHABETIC, ALPHANUMERIC, TERMINAL, C4_END, CLOSER = 1, 2, 4, 8, 16, 32
+"""Bits of a code point's class."""
+
+M = np.uint64(0x9E3779B97F4A7C15)
+BYTE = np.uint64(0x100000001B3)
+SEED = np.uint64(0xCBF29CE484222325)
+MIX = np.uint64(32)
+
+BULLET, ELLIPSIS, DOT, DASH, HASH, NEWLINE = 0x2022, 0x2026, 46, 45, 35, 10
+
+
+@kernel
+def measure(data, offsets, start, stop, classes, stops, limits, out):
+    """Fill `out[start:stop]` with the columns of `quality.COLUMNS`.
+
+    Args:
+        data: (bytes,) uint8, valid UTF-8.
+        offsets: (n + 1,) int64: text i is `data[offsets[i]:offsets[i + 1]]`.
+        classes: (0x110000,) uint8: bits of each code point.
+        stops: (8,) uint64: the stop words, letters packed in bytes, last letter lowest.
+        limits: (3,) int64: characters of a short line; words and longest word of a C4 line.
+        out: (n, columns) float64.
+    """
+    room = 0
+    for text in range(start, stop):
+        room = max(room, _gaps(data, offsets[text], offsets[text + 1]) + 2)
+    words, word_chars = np.empty(room, np.uint64), np.empty(room, np.int64)
+    lines, line_chars = np.empty(room, np.uint64), np.empty(room, np.int64)
+    paragraphs, paragraph_chars = np.empty(room, np.uint64), np.empty(room, np.int64)
+    size = 16
+    while size < 2 * room:
+        size *= 2
+    keys, counts = np.empty(size, np.uint64), np.empty(size, np.int32)
+    stamps, grams = np.zeros(size, np.int64), np.empty(room, np.uint64)
+    ends = np.empty(room + 1, np.int64)
+    stamp = 0
+    for text in range(start, stop):
+        row = out[text]
+        found = _read(
+            data, offsets[text], offsets[text + 1], classes, stops, limits, row,
+            words, word_chars, lines, line_chars, paragraphs, paragraph_chars,
+        )  # fmt: skip
+        n_words, n_lines, n_paragraphs, newlines = found
+        chars = row[0]
+        number, repeated = _repeats(lines, line_chars, n_lines, keys, stamps, stamp + 1)
+        row[9] = number / n_lines if n_lines else 0.0
+        row[10] = repeated / chars if chars else 0.0
+        row[25] = repeated / (chars - newlines) if chars > newlines else 0.0
+        number, repeated = _repeats(
+            paragraphs, paragraph_chars, n_paragraphs, keys, stamps, stamp + 2
+        )
+        row[11] = number / n_paragraphs if n_paragraphs else 0.0
+        row[12] = repeated / chars if chars else 0.0
+        stamp += 2
+        ends[0] = 0
+        for word in range(n_words):
+            ends[word + 1] = ends[word] + word_chars[word]
+            grams[word] = words[word]
+        for n in range(2, 11):
+            for first in range(n_words - n + 1):
+                grams[first] = grams[first] * M + words[first + n - 1]
+            stamp += 1
+            if n < 5:
+                said = _top(grams, ends, n_words, n, keys, counts, stamps, stamp)
+                row[11 + n] = said / chars if chars else 0.0
+            else:
+                said = _duplicated(grams, ends, n_words, n, keys, stamps, stamp)
+                row[11 + n] = said / chars if chars else 0.0
+
+
+@kernel
+def _gaps(data, at, end):
+    """At least as many as there is white space: control, space, or first byte of a wide blank."""
+    gaps = 0
+    for each in range(at, end):
+        byte = data[each]
+        gaps += (byte <= 32) | (byte == 0xC2) | ((byte >= 0xE1) & (byte <= 0xE3))
+    return gaps
+
+
+@kernel
+def _slot(key, keys, stamps, stamp, mask):
+    """Where `key` is, or would go: `stamps[slot] == stamp` tells which."""
+    place = np.int64((key ^ (key >> MIX)) & mask)
+    while stamps[place] == stamp and keys[place] != key:
+        place = np.int64((np.uint64(place) + np.uint64(1)) & mask)
+    return place
+
+
+@kernel
+def _mask(entries):
+    size = np.uint64(16)
+    while size < np.uint64(2 * entries):
+        size *= np.uint64(2)
+    return size - np.uint64(1)
+
+
+@kernel
+def _repeats(hashes, chars, n, keys, stamps, stamp):
+    """How many of the n were there before, and their characters."""
+    mask, number, repeated = _mask(n), 0, 0
+    for each in range(n):
+        slot = _slot(hashes[each], keys, stamps, stamp, mask)
+        if stamps[slot] == stamp:
+            number += 1
+            repeated += chars[each]
+        else:
+            stamps[slot], keys[slot] = stamp, hashes[each]
+    return number, repeated
+
+
+@kernel
+def _top(grams, ends, n_words, n, keys, counts, stamps, stamp):
+    """Characters in the n-gram that occurs most often, the first of those; 0 if none recurs."""
+    mask, most = _mask(n_words), np.int32(1)
+    total = n_words - n + 1
+    for first in range(total):
+        slot = _slot(grams[first], keys, stamps, stamp, mask)
+        if stamps[slot] == stamp:
+            counts[slot] += np.int32(1)
+            most = max(most, counts[slot])
+        else:
+            stamps[slot], keys[slot], counts[slot] = stamp, grams[first], np.int32(1)
+    if most > 1:
+        for first in range(total):
+            if counts[_slot(grams[first], keys, stamps, stamp, mask)] == most:
+                return (ends[first + n] - ends[first] + n - 1) * most
+    return 0
+
+
+@kernel
+def _duplicated(grams, ends, n_words, n, keys, stamps, stamp):
+    """Characters of the n-grams that occurred before; those found do not overlap."""
+    mask, first, repeated = _mask(n_words), 0, 0
+    while first < n_words - n + 1:
+        slot = _slot(grams[first], keys, stamps, stamp, mask)
+        if stamps[slot] == stamp:
+            repeated += ends[first + n] - ends[first]
+            first += n
+        else:
+            stamps[slot], keys[slot] = stamp, grams[first]
+            first += 1
+    return repeated
+
+
+@kernel
+def _read(
+    data, at, end, classes, stops, limits, row,
+    words, word_chars, lines, line_chars, paragraphs, paragraph_chars,
+):  # fmt: skip
+    """Read one text; returns how many words, filled lines, paragraphs and newlines it has."""
+    chars = n_words = n_lines = n_paragraphs = newlines = all_lines = 0
+    hashes = ellipses = dots = alphabetic = plain_words = plain_chars = 0
+    bulleted = trailing_off = terminals = short = sentences = 0
+    stopped = 0
+    word, size, kinds, closed = SEED, 0, 0, False
+    packed, length, core, core_length = np.uint64(0), 0, np.uint64(0), 0
+    line, line_size, opening, closing, trail, spaced = SEED, 0, -1, 0, 0, False
+    line_words, line_longest, line_ends, line_closed = 0, 0, 0, False
+    paragraph, paragraph_size = SEED, 0
+    while at <= end:
+        if at < end:
+            code, width = np.int64(data[at]), 1
+            if code >= 0xF0:
+                code = (code & 7) << 18 | (np.int64(data[at + 1]) & 63) << 12
+                code |= (np.int64(data[at + 2]) & 63) << 6 | np.int64(data[at + 3]) & 63
+                width = 4
+            elif code >= 0xE0:
+                code = (code & 15) << 12 | (np.int64(data[at + 1]) & 63) << 6
+                code |= np.int64(data[at + 2]) & 63
+                width = 3
+            elif code >= 0xC0:
+                code = (code & 31) << 6 | np.int64(data[at + 1]) & 63
+                width = 2
+            chars += 1
+            kind = classes[code]
+        else:
+            code, width, kind = -1, 1, SPACE
+        at += width
+        if code == DOT:
+            dots += 1
+            if dots == 3:
+                ellipses, dots = ellipses + 1, 0
+        else:
+            dots = 0
+            ellipses += code == ELLIPSIS
+            hashes += code == HASH
+        if kind & SPACE:
+            if size:
+                words[n_words], word_chars[n_words] = word ^ (word >> MIX), size
+                n_words += 1
+                alphabetic += (kinds & ALPHABETIC) != 0
+                if kinds & ALPHANUMERIC:
+                    plain_words += 1
+                    plain_chars += size
+                if 1 < core_length < 5:
+                    for each in range(stops.size):
+                        if stops[each] == core:
+                            stopped |= 1 << each
+                line_words += 1
+                line_longest = max(line_longest, size)
+                line_ends += closed
+                line_closed, closed = closed, False
+                word, size, kinds = SEED, 0, 0
+                packed, length, core, core_length = np.uint64(0), 0, np.uint64(0), 0
+            spaced = True
+        else:
+            word = (word ^ np.uint64(code)) * BYTE
+            size += 1
+            kinds |= kind
+            if kind & ALPHANUMERIC:
+                length += 1
+                packed = packed << np.uint64(8) | np.uint64(code if code < 128 else 255)
+                core, core_length = packed, length
+            elif length:
+                length += 1
+                packed = packed << np.uint64(8) | np.uint64(255)
+            if kind & TERMINAL:
+                closed = True
+            elif not kind & CLOSER:
+                closed = False
+            if opening == -1:
+                opening = code
+            trail = (0 if spaced else trail) + 1 if code == DOT else 0
+            spaced, closing = False, code
+        if code != NEWLINE and code != -1:
+            line = (line ^ np.uint64(code)) * BYTE
+            line_size += 1
+            continue
+        newlines += code == NEWLINE
+        if code == NEWLINE or line_size:
+            all_lines += 1
+        if opening != -1:
+            final = classes[closing]
+            terminals += (final & TERMINAL) != 0
+            short += line_size <= limits[0]
+            bulleted += opening == BULLET or opening == DASH
+            trails = trail >= 3 or closing == ELLIPSIS
+            trailing_off += trails
+            kept = (final & C4_END) != 0 and trail < 3
+            if kept and line_words >= limits[1] and line_longest <= limits[2]:
+                sentences += line_ends + (0 if line_closed else 1)
+            lines[n_lines] = line ^ (line >> MIX)
+            line_chars[n_lines] = line_size
+            paragraph = paragraph * M + lines[n_lines]
+            paragraph_size += line_size + (paragraph_size > 0)
+            n_lines += 1
+        if paragraph_size and (opening == -1 or code == -1):
+            paragraphs[n_paragraphs], paragraph_chars[n_paragraphs] = paragraph, paragraph_size
+            n_paragraphs += 1
+            paragraph, paragraph_size = SEED, 0
+        line, line_size, opening, closing, trail, spaced = SEED, 0, -1, 0, 0, False
+        line_words, line_longest, line_ends = 0, 0, 0
+    row[0] = chars
+    row[1] = plain_words
+    row[2] = plain_chars / plain_words if plain_words else 0.0
+    row[3] = hashes / n_words if n_words else 0.0
+    row[4] = ellipses / n_words if n_words else 0.0
+    row[5] = bulleted / all_lines if all_lines else 0.0
+    row[6] = trailing_off / all_lines if all_lines else 0.0
+    row[7] = alphabetic / n_words if n_words else 0.0
+    row[8] = 0
+    for each in range(stops.size):
+        row[8] += (stopped >> each) & 1
+    row[22] = sentences
+    row[23] = terminals / n_lines if n_lines else 0.0
+    row[24] = short / n_lines if n_lines else 0.0
+    row[26] = newlines / n_words if n_words else 0.0
+    return n_words, n_lines, n_paragraphs, newlines
