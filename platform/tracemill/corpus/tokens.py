@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from tracemill import tokenizer as bundled
 from tracemill.corpus.records import Judged
@@ -42,7 +42,7 @@ class Tokenizer(NamedTuple):
 def _quicktok(encoding: str) -> Any:
     import quicktok  # pyright: ignore[reportMissingTypeStubs]
 
-    return quicktok.Tokenizer(encoding, "")  # pyright: ignore[reportUnknownMemberType]
+    return cast(Any, quicktok).Tokenizer(encoding, "")
 
 
 def _byte_pairs(encoding: str) -> "Callable[[Sequence[str]], NDArray[np.int64]]":
