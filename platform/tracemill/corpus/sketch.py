@@ -15,20 +15,21 @@ few thousand texts, and compiled kernels (`corpus/kernels`) for millions.
 Equal on every machine; `lower` and `split` follow the Unicode version of Python.
 """
 
+import os
 import re
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from tracemill.corpus.kernels.texts import Places, Texts, parts, places
 
 if TYPE_CHECKING:
     import datasketch  # pyright: ignore[reportMissingTypeStubs]
-    import polars as pl
-    import pyarrow as pa
-
-    Texts: TypeAlias = "pl.Series | pa.Array[Any] | pa.ChunkedArray[Any]"
 
 PERMUTATIONS = 128
 WORDS = 5
@@ -57,6 +58,9 @@ SPACELESS = (
 )
 """First and last code points of the scripts in which each character counts as a word."""
 
+FEW_TEXTS, FEW_BYTES = 5_000, 5_000_000
+"""Up to here plain Python is done before compiled kernels have been loaded."""
+
 Hashes: TypeAlias = NDArray[np.uint32]
 
 _ALONE = re.compile("[" + "".join(f"{chr(low)}-{chr(high)}" for low, high in SPACELESS) + "]")
@@ -77,7 +81,7 @@ class Sketches(NamedTuple):
     """(n,): equal for texts of the same words in the same order, 0 for one without words."""
 
 
-def sketch(texts: "Texts", *, threads: int | None = None, plain: bool | None = None) -> Sketches:
+def sketch(texts: Texts, *, threads: int | None = None, plain: bool | None = None) -> Sketches:
     """Shingles and MinHash signatures of a column of texts.
 
     Args:
@@ -85,12 +89,24 @@ def sketch(texts: "Texts", *, threads: int | None = None, plain: bool | None = N
         threads: how many to use; as many as there are cores by default. Changes no result.
         plain: whether to do without compiled kernels; decided by the number of texts by default.
     """
-    return _plain(
-        cast(
-            "Sequence[str | None]",
-            texts.to_pylist() if hasattr(texts, "to_pylist") else texts.to_list(),
-        )
-    )
+    read = places(texts)
+    if plain is None:
+        few = len(read.lengths) <= FEW_TEXTS and read.lengths.sum() <= FEW_BYTES
+        plain = few and not compiled()
+    if plain or sys.byteorder != "little":
+        return _plain([text or "" for chunk in read.owners for text in chunk.to_pylist()])
+    return _compiled(read, threads or os.cpu_count() or 1)
+
+
+def compiled() -> bool:
+    """Whether the kernels are loaded in this process: the next `sketch` pays no start."""
+    loaded = sys.modules.get("tracemill.corpus.kernels.sketch")
+    return loaded is not None and bool(loaded.sketch_documents.signatures)
+
+
+def warm() -> None:
+    """Load the kernels, compiling them if this machine has not yet: 2 s, the first time 8 s."""
+    _compiled(Places(np.zeros(0, np.uint64), np.zeros(0, np.int64), ()), 1)
 
 
 def to_minhash(signature: Hashes) -> "datasketch.MinHash":
@@ -138,19 +154,46 @@ def _word_hash(word: str) -> int:
     return murmur64a(word.encode())
 
 
-def _plain(texts: "Sequence[str | None]") -> Sketches:
+def _compiled(texts: Places, threads: int) -> Sketches:
+    from tracemill.corpus.kernels.letters import letters
+    from tracemill.corpus.kernels.sketch import sketch_documents
+
+    count = texts.lengths.size
+    signatures = np.empty((count, PERMUTATIONS), np.uint32)
+    digests, counts = np.empty(count, np.uint64), np.empty(count, np.int64)
+    tables = (*letters(SPACELESS), permutations())
+
+    def run(part: slice) -> Hashes:
+        return sketch_documents(
+            texts.addresses[part],
+            texts.lengths[part],
+            *tables,
+            signatures[part],
+            digests[part],
+            counts[part],
+        )
+
+    with ThreadPoolExecutor(threads) as pool:
+        shingles = np.concatenate(list(pool.map(run, parts(texts.lengths))))
+    return Sketches(signatures, shingles, _offsets(counts), digests)
+
+
+def _plain(texts: Sequence[str]) -> Sketches:
     signatures = np.full((len(texts), PERMUTATIONS), 0xFFFFFFFF, np.uint32)
     digests = np.zeros(len(texts), np.uint64)
     sets: list[Hashes] = []
     for at, text in enumerate(texts):
-        found = words(text or "")
+        found = words(text)
         hashes = np.fromiter(map(_word_hash, found), np.uint64, len(found))
         digests[at] = murmur64a(hashes.astype("<u8").tobytes())
         sets.append(np.unique(_shingles(hashes)))
         signatures[at] = _minima(sets[-1])
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([each.size for each in sets], out=offsets[1:])
+    offsets = _offsets([each.size for each in sets])
     return Sketches(signatures, np.concatenate([*sets, np.empty(0, np.uint32)]), offsets, digests)
+
+
+def _offsets(counts: ArrayLike) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _shingles(hashes: NDArray[np.uint64]) -> Hashes:
