@@ -115,7 +115,7 @@ _MISTRAL = """\
 {%- elif m.tool_calls -%}
 {{ ('[TOOL_CALLS] ' ~ m.tool_calls | named | tojson ~ '</s>') | learned(m) }}
 {%- else -%}
-{{ (' ' ~ m.content ~ '</s>') | learned(m) }}
+{{ (' ' ~ m.content | trim ~ '</s>') | learned(m) }}
 {%- endif -%}
 {%- endfor -%}
 """
