@@ -1,116 +1,155 @@
 """Exact and near duplicates: which record stays for all of them, and the evidence for each removal.
 
-MinHash and LSH only propose pairs; every removal rests on the exact Jaccard similarity to a record
-that stays. Longer records are taken first, so the result does not depend on the order of the input.
+MinHash and LSH only propose pairs; every removal rests on the exact Jaccard similarity of two
+texts. Longer records are taken first, then those of better quality, then the smaller id, so the
+result depends on the set of the records alone.
+
+In one pass: `deduplicate`. For a stream, or records that come day by day, twice over the batches:
+`add(index, batch)` for all of them, then `decide(batch, index.decisions())`.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
-from tracemill.corpus.shingles import Hashes, jaccard, normalised, shingle_sets
+from tracemill.corpus import records, sketch
+from tracemill.corpus.near import index as near
+from tracemill.corpus.near import settle
+from tracemill.corpus.near.bands import Policy, bands, rule
+from tracemill.corpus.near.index import NearIndex
+from tracemill.corpus.records import Judged
+from tracemill.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
 
-PERMUTATIONS = 128
-RECALL = 0.998
-"""The least share of pairs just at the threshold that LSH must propose."""
+__all__ = ["Fields", "NearIndex", "add", "bands", "clusters", "decide", "deduplicate", "texts"]
+
+Fields: TypeAlias = Literal["both", "prompt", "answer"]
 
 
-class Deduplicated(NamedTuple):
-    """Rows in = rows kept + rows dropped; both sorted by id, whatever the order of the input."""
+def deduplicate(
+    frame: "pl.DataFrame",
+    *,
+    fields: Fields = "both",
+    threshold: float = 0.8,
+    policy: Policy = "star",
+    threads: int | None = None,
+) -> Judged:
+    """Keep one record of those whose texts are the same, or nearly so.
 
-    kept: "pl.DataFrame"
-    """The columns of the input and `group_id`, the record's own id."""
-    dropped: "pl.DataFrame"
-    """The columns of the input and `kept_id`, `jaccard` (0 to 1), `reason`."""
-
-
-def deduplicate(frame: "pl.DataFrame", threshold: float = 0.8) -> Deduplicated:
-    """Keep one record of those whose question and answer together are the same, or nearly so.
-
-    The longest stays, of two as long the one with the smaller id. Each dropped record is at least
-    `threshold` similar to the one it names: chains of neighbours do not drag others along (the
-    "star" policy).
+    Dropped rows name the record that stays (`kept_id`), the similarity (`jaccard`), the `reason`
+    and, in chains of the policy `component`, the neighbour that is as similar (`via_id`). Records
+    without words stay, all of them.
 
     Args:
         frame: records.
+        fields: what is compared: the whole conversation, what was asked, or the answer.
         threshold: least Jaccard similarity of word 5-grams for near-duplicates, in (0, 1].
+        policy: `star`: each dropped record is that similar to the one that stays. `component`: to
+            any of those that the same one stays for.
+        threads: as many as there are cores by default; changes no result.
+    """
+    decisions = _decisions(frame, fields, threshold, policy, threads)
+    return decide(frame, decisions)
+
+
+def add(index: NearIndex, frame: "pl.DataFrame") -> int:
+    """The first pass: add a batch of records to an index. The number of ids that are new to it."""
+    documents = _documents(frame, index.fields)
+    return index.add(documents, sketch.sketch(documents["text"]))
+
+
+def decide(frame: "pl.DataFrame", decisions: "pl.DataFrame") -> Judged:
+    """The second pass: a batch of records by the decisions on all of them.
+
+    Of rows with one id the first by source and time stays, wherever the others are; of those the
+    same in that too the first of the batch.
+
+    Raises `UsageError` for a record that was not added.
     """
     import polars as pl
 
-    ranked = _ranked(frame)
-    texts = ranked.unique("text", keep="first", maintain_order=True).select("text", "record_id")
-    found = _representatives(texts, threshold)
-    judged = ranked.join(found, on="text", how="left", maintain_order="left")
-    first = pl.int_range(pl.len()).over("text") == 0
-    judged = judged.with_columns(stays=first & pl.col("exact"))
-    kept = judged.filter("stays").drop("stays", "text", "jaccard", "exact")
-    dropped = judged.remove("stays").with_columns(reason=_reason()).drop("stays", "text", "exact")
-    return Deduplicated(
-        kept.rename({"kept_id": "group_id"}).sort("record_id"), dropped.sort("record_id", "source")
+    own = decisions.join(frame.select("record_id"), on="record_id", how="semi")
+    own = own.rename({"source": "_source", "timestamp": "_timestamp"})
+    rows = frame.join(own, on="record_id", how="left", maintain_order="left")
+    if strangers := rows.filter(pl.col("kept_id").is_null()).height:
+        raise UsageError(f"{strangers} records are not in the index: add them before deciding")
+    here = pl.col("_source").is_null() | (
+        (pl.col("source") == pl.col("_source")) & (pl.col("timestamp") == pl.col("_timestamp"))
     )
+    counts = here & pl.struct("record_id", here).is_first_distinct()
+    stays = counts & pl.col("reason").is_null()
+    rows = rows.with_columns(
+        pl.col("jaccard").fill_null(1.0),
+        pl.col("reason").fill_null("exact duplicate"),
+        _stays=stays,
+    ).drop("_source", "_timestamp")
+    return Judged(rows.filter("_stays").select(frame.columns), rows.remove("_stays").drop("_stays"))
 
 
-def _ranked(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """The frame with the text to compare, in the order in which records may stay."""
-    import polars as pl
+def clusters(
+    frame: "pl.DataFrame",
+    *,
+    fields: Fields = "prompt",
+    threshold: float = 0.8,
+    threads: int | None = None,
+) -> "pl.Series":
+    """For each record the id of its group: records that near-duplicates lead to from one another.
 
-    both = pl.concat_str("user_query", pl.lit("\n"), "assistant_response")
-    by = [-both.str.len_chars().cast(pl.Int64), "record_id", "source", "timestamp"]
-    return frame.with_columns(normalised(both).alias("text")).sort(by)
-
-
-def _reason() -> "pl.Expr":
-    import polars as pl
-
-    exact, near = pl.lit("exact duplicate"), pl.lit("near duplicate")
-    return pl.when("exact").then(exact).otherwise(near)
-
-
-def _representatives(texts: "pl.DataFrame", threshold: float) -> "pl.DataFrame":
-    """For each text, in rank order: kept_id, jaccard, and whether it stays itself (exact)."""
-    import polars as pl
-
-    found = _stars(shingle_sets(texts["text"]), threshold)
-    stars = pl.Series([at for at, _ in found], dtype=pl.UInt32)
-    return texts.select(
-        "text",
-        kept_id=texts["record_id"].gather(stars),
-        jaccard=pl.Series([similarity for _, similarity in found], dtype=pl.Float64),
-        exact=stars == pl.int_range(pl.len(), dtype=pl.UInt32),
-    )
-
-
-def _stars(sets: list[Hashes], threshold: float) -> list[tuple[int, float]]:
-    """For each set the index of the set that stays for it, which may be its own."""
-    import datasketch  # pyright: ignore[reportMissingTypeStubs]
-
-    untyped = cast(Any, datasketch)
-    lsh = untyped.MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
-    low = ((each >> np.uint64(32)).tolist() for each in sets)
-    found: list[tuple[int, float]] = []
-    sketches = untyped.MinHash.generator(low, num_perm=PERMUTATIONS, hashfunc=int)
-    for index, sketch in enumerate(sketches):
-        candidates: list[int] = lsh.query(sketch)
-        near = [(at, jaccard(sets[index], sets[at])) for at in candidates]
-        star = max(near, key=lambda pair: (pair[1], -pair[0]), default=(index, 0.0))
-        if star[1] < threshold:
-            lsh.insert(index, sketch, check_duplication=False)
-            star = (index, 1.0)
-        found.append(star)
-    return found
-
-
-def bands(threshold: float) -> tuple[int, int]:
-    """Bands and rows of the LSH table: the most rows that still reach `RECALL` at the threshold.
-
-    A pair of similarity s meets in one of b bands of r rows with probability 1 - (1 - s^r)^b
-    (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3.4.2).
+    Splits that keep groups together have no near-duplicates across. A group is named by its
+    smallest record id.
     """
-    for rows in range(PERMUTATIONS // 2, 1, -1):
-        count = PERMUTATIONS // rows
-        if 1 - (1 - threshold**rows) ** count >= RECALL:
-            return count, rows
-    return PERMUTATIONS, 1
+    found = groups(_decisions(frame, fields, threshold, "component", threads))
+    rows = frame.select("record_id").join(found, on="record_id", how="left", maintain_order="left")
+    return rows["group_id"]
+
+
+def groups(decisions: "pl.DataFrame") -> "pl.DataFrame":
+    """`record_id` and `group_id`, as of `clusters`, by the decisions of the policy `component`."""
+    import polars as pl
+
+    return decisions.select("record_id", group_id=pl.col("record_id").min().over("kept_id"))
+
+
+def texts(frame: "pl.DataFrame", fields: Fields) -> "pl.Series":
+    """What of each record is compared; a record without it has the empty text."""
+    chosen = {"both": records.whole, "prompt": records.prompt, "answer": records.answer}[fields]
+    return frame.select(chosen().fill_null("").alias("text")).to_series()
+
+
+def _decisions(
+    frame: "pl.DataFrame", fields: Fields, threshold: float, policy: Policy, threads: int | None
+) -> "pl.DataFrame":
+    """As `NearIndex.decisions`, with nothing on disk."""
+    import polars as pl
+
+    rows = _documents(frame, fields)
+    columns = ["record_id", "source", "timestamp"]
+    once = rows.sort(columns).unique("record_id", keep="first", maintain_order=True)
+    best = rows.group_by("record_id").agg(pl.col("quality").max())
+    ranked = once.drop("quality").join(best, on="record_id", how="left", maintain_order="left")
+    found = sketch.sketch(ranked["text"], threads=threads)
+    by = rule(threshold, policy)
+    tags = settle.tags(found.signatures, by)
+    part = settle.Part(ranked.drop("text"), *found, tags)
+    decided = settle.decide([part], by, threads=threads)
+    twice = rows.filter(pl.col("record_id").is_duplicated())
+    return near.frame([part], decided, once.select(columns).join(twice, on="record_id", how="semi"))
+
+
+def _documents(frame: "pl.DataFrame", fields: Fields) -> "pl.DataFrame":
+    """The texts, and what ranks them: length in characters; quality, else rating."""
+    import polars as pl
+
+    quality = next((name for name in ("quality", "rating") if name in frame.columns), None)
+    text = texts(frame, fields)
+    return frame.select(
+        "record_id",
+        "source",
+        "timestamp",
+        text.alias("text"),
+        text.str.len_chars().cast(pl.Int64).alias("length"),
+        (pl.col(quality) if quality else pl.lit(None))
+        .cast(pl.Float64)
+        .fill_nan(None)
+        .alias("quality"),
+    )
