@@ -8,20 +8,15 @@ from ten thousand to a million documents and plots it. Writes `results/dedup.md`
 import argparse
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import near_corpus, near_growth, near_real, report
 from benchmarks.near_truth import BINS, Truth, truth
-from benchmarks.near_ways import OURS, THRESHOLD, WAYS, Outcome, figures, run
+from benchmarks.near_ways import CACHE, OURS, THRESHOLD, WAYS, Outcome, figures, run
 from benchmarks.report import Table, console, number
-
-CACHE = Path(tempfile.gettempdir()) / "tracemill-benchmarks"
-"""Corpora and their exact answers, which take a minute to make."""
 
 
 def main() -> None:
@@ -100,7 +95,11 @@ def _ratios(texts: pa.ChunkedArray, true: Truth, outcomes: list[Outcome]) -> Tab
     by_name = {found.way.name: found for found in outcomes}
     ours = by_name[OURS]
     rows = [
-        (f"documents/s over {name}", f">= {goal}x", f"{number(by_name[name].seconds / ours.seconds)}x")
+        (
+            f"documents/s over {name}",
+            f">= {goal}x",
+            f"{number(by_name[name].seconds / ours.seconds)}x",
+        )
         for name, goal in (
             ("datasketch 2.0, as it comes", 30),
             ("rensa 0.5, full set, 16 bands", 8),

@@ -1,11 +1,11 @@
 """Which texts are near-duplicates in truth: every pair at or above a Jaccard similarity, none guessed.
 
-Sets of word 5-grams, lower case, words split at white space. A prefix filter proposes pairs (Bayardo, Ma,
+Sets of word 5-grams, lower case, words split at white space if nothing else is said. A prefix filter proposes pairs (Bayardo, Ma,
 Srikant: Scaling Up All Pairs Similarity Search, 2007) without losing one; all of them are then counted.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,22 +47,34 @@ class Truth:
         return len(np.unique(self.groups()))
 
 
-def truth(texts: pa.ChunkedArray, threshold: float, folder: Path) -> Truth:
+Split = Callable[[str], list[str]]
+
+
+def at_white_space(text: str) -> list[str]:
+    """The words of a text as most libraries see them."""
+    return text.lower().split()
+
+
+def truth(
+    texts: pa.ChunkedArray, threshold: float, folder: Path, words: Split = at_white_space
+) -> Truth:
     """The pairs of `texts`; what was once counted is found again in `folder`."""
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(words.__qualname__.encode(), digest_size=8)
     for text in texts.to_pylist():
         digest.update(text.encode() + b"\0")
     path = folder / f"truth-{threshold:g}-{digest.hexdigest()}.parquet"
     if not path.exists():
         temporary = path.with_suffix(".part")
-        near_pairs(texts.to_pylist(), threshold).write_parquet(temporary)
+        near_pairs(texts.to_pylist(), threshold, words).write_parquet(temporary)
         temporary.rename(path)
     return Truth(len(texts), pl.read_parquet(path))
 
 
-def near_pairs(texts: Sequence[str], threshold: float) -> pl.DataFrame:
+def near_pairs(
+    texts: Sequence[str], threshold: float, words: Split = at_white_space
+) -> pl.DataFrame:
     """left, right, jaccard of every pair at or above the threshold."""
-    document, gram = grams(texts)
+    document, gram = grams(texts, words)
     sizes = np.bincount(document, minlength=len(texts))
     ones = np.ones(len(gram), np.int32)
     sets = csr_array((ones, (document, gram)), shape=(len(texts), int(gram.max()) + 1))
@@ -72,11 +84,11 @@ def near_pairs(texts: Sequence[str], threshold: float) -> pl.DataFrame:
     return pl.concat(parts).filter(pl.col("jaccard") >= threshold - 1e-9)
 
 
-def grams(texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def grams(texts: Sequence[str], split: Split) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Each text's 5-grams once: the place of the text, the number of the gram; fewer words are one gram."""
     numbers: dict[str, int] = {}
     random = np.random.default_rng(5)
-    words = [[numbers.setdefault(word, len(numbers)) for word in t.lower().split()] for t in texts]
+    words = [[numbers.setdefault(word, len(numbers)) for word in split(text)] for text in texts]
     hashes = random.integers(0, 2**64, len(numbers), dtype=np.uint64, endpoint=False)
     factor = random.integers(0, 2**63, WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     sets = [np.unique(_rolled(hashes[np.array(each, np.int64)], factor)) for each in words]

@@ -20,7 +20,9 @@ def main() -> None:
 
     _, _, parquet, answer, _ = sys.argv
     with tempfile.TemporaryDirectory() as folder, memory() as most:
-        arguments = f"--path parquet --data_files {parquet} --split train --column text --num_proc 2"
+        arguments = (
+            f"--path parquet --data_files {parquet} --split train --column text --num_proc 2"
+        )
         arguments += f" --cache_dir {folder}/cache --output {folder}/kept --ngram {WORDS}"
         arguments += " --min_length 1 --num_perm 128 --threshold 0.8 --hash_func xxh3"
         clock = Clock()
