@@ -1,22 +1,33 @@
-"""Files of rows, read one row at a time: JSONL, JSON, CSV, TSV and Parquet.
+"""Files of rows: JSONL, JSON, CSV, TSV and Parquet, packed by gzip or zstd or not at all.
 
-A row that cannot be read is a `Line` with a problem, and reading goes on after it.
+Rows come in blocks of some megabytes, as columns where that is certain to give the same, and each
+can be read by itself, with care. Nothing here raises for what is in a file: it becomes a `Line`
+with a problem, and reading goes on after it where that is possible.
 """
 
-import csv
+import gzip
 import io
-import json
-from collections.abc import Callable, Iterator
-from typing import IO, Any, NamedTuple, cast
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-from tracemill.corpus.records import BATCH_ROWS
+if TYPE_CHECKING:
+    import polars as pl
+
+BLOCK_BYTES = 4 << 20
+PIECE_BYTES = 1 << 16
+MAX_ROW_BYTES = 64 << 20
+"""A longer row is refused: one row must not take all memory."""
+UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, NotImplementedError)
+PACKED = (".gz", ".zst")
 
 
 class Line(NamedTuple):
     """One row of a file, or why it is none."""
 
-    number: int
-    """The line where it begins, from 1; in Parquet the row."""
     row: dict[str, Any] | None
     """Field -> value; None when it could not be read."""
     problem: str = ""
@@ -24,114 +35,140 @@ class Line(NamedTuple):
     """What was read, for the quarantine."""
 
 
-def _text_of(file: IO[bytes], newline: str | None = None) -> io.TextIOWrapper:
-    """Bytes that are not UTF-8 become surrogates, so that only their own row is refused."""
-    return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline=newline)
+class Rows(NamedTuple):
+    """Rows that lie side by side in a file; blank ones are left out."""
+
+    numbers: Sequence[int]
+    """The line where each begins, from 1; in Parquet the row."""
+    line: Callable[[int], Line]
+    """One of them, read with care."""
+    frame: "pl.DataFrame | None" = None
+    """Those of them that could be read as columns, one column a field."""
+    places: Sequence[int] | None = None
+    """Which rows `frame` holds; None: all of them."""
 
 
-def _jsonl(file: IO[bytes]) -> Iterator[Line]:
-    with _text_of(file) as lines:
-        for number, text in enumerate(lines, start=1):
-            if text.strip():
-                yield _json_line(number, text.rstrip("\n"))
+class Piece(NamedTuple):
+    """Whole lines of a file, or a problem in its first one."""
+
+    number: int
+    content: bytes
+    problem: str = ""
 
 
-def _json_line(number: int, text: str) -> Line:
+def refused(number: int, problem: str, text: bytes | str = "") -> Rows:
+    """One row that could not be read."""
+    shown = text[:1000] if isinstance(text, str) else text[:1000].decode("utf-8", "replace")
+    return Rows([number], lambda _: Line(None, problem, shown))
+
+
+def suffix(path: Path) -> str:
+    """The suffix that says what is in it: `.jsonl` for `a.JSONL.gz`."""
+    name = path.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The bytes in a file, unpacked. Raises OSError where it is no regular file."""
+    if not path.is_file():
+        raise OSError("not a regular file")
+    match path.suffix.lower():
+        case ".gz":
+            return cast(IO[bytes], gzip.open(path))
+        case ".zst":
+            import pyarrow as pa
+
+            # Without a buffer an empty file is its own end, and no error.
+            return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+        case _:
+            return path.open("rb")
+
+
+def unpacked(path: Path) -> IO[bytes]:
+    """As `opened`, where the reader has to jump about in it: a packed file is unpacked to disk."""
+    if path.suffix.lower() not in PACKED:
+        return opened(path)
+    whole = tempfile.TemporaryFile()
+    with opened(path) as packed:
+        shutil.copyfileobj(packed, whole, PIECE_BYTES)
+    whole.seek(0)
+    return cast(IO[bytes], whole)
+
+
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Some megabytes at a time; what came before an error is given before it is raised."""
+    read = getattr(file, "read1", file.read)
+    first = True
+    while True:
+        parts: list[bytes] = []
+        size, trouble = 0, None
+        try:
+            while size < BLOCK_BYTES and (piece := read(PIECE_BYTES)):
+                parts.append(piece)
+                size += len(piece)
+        except UNREADABLE as error:
+            trouble = error
+        chunk = b"".join(parts)
+        if chunk:
+            yield chunk.removeprefix(b"\xef\xbb\xbf") if first else chunk
+        first = False
+        if trouble:
+            raise trouble
+        if size < BLOCK_BYTES:
+            return
+
+
+def pieces(file: IO[bytes]) -> Iterator[Piece]:
+    """Whole lines, some megabytes at a time; lines that are too long, and the end of a damaged
+    file, as problems."""
+    number, rest, skipping = 1, bytearray(), False
     try:
-        return _json_row(number, json.loads(text), text)
-    except (ValueError, RecursionError) as error:
-        return Line(number, None, f"not JSON: {error}", text)
+        for chunk in chunks(file):
+            end = chunk.rfind(b"\n") + 1
+            if skipping and end:
+                start = chunk.index(b"\n") + 1
+                number, skipping, chunk = number + 1, False, chunk[start:]
+                end -= start
+            if skipping:
+                continue
+            if end:
+                whole = bytes(rest) + chunk[:end] if rest else chunk[:end]
+                if len(rest) > MAX_ROW_BYTES - BLOCK_BYTES:
+                    first = whole.index(b"\n") + 1
+                    if first > MAX_ROW_BYTES:
+                        yield Piece(number, whole[:1000], _TOO_LONG)
+                        number, whole = number + 1, whole[first:]
+                if whole:
+                    yield Piece(number, whole)
+                number += whole.count(b"\n")
+                rest = bytearray(chunk[end:])
+            else:
+                rest += chunk
+            if len(rest) > MAX_ROW_BYTES:
+                yield Piece(number, bytes(rest[:1000]), _TOO_LONG)
+                rest, skipping = bytearray(), True
+    except UNREADABLE as error:
+        yield Piece(number, bytes(rest), cut(error))
+        return
+    if rest:
+        yield Piece(number, bytes(rest))
 
 
-def _json_row(number: int, value: Any, text: str) -> Line:
-    if isinstance(value, dict):
-        return Line(number, cast("dict[str, Any]", value), text=text)
-    return Line(number, None, "not an object with named fields", text)
+_TOO_LONG = f"a row of more than {MAX_ROW_BYTES >> 20} MB"
 
 
-def _json(file: IO[bytes]) -> Iterator[Line]:
-    """An array of rows, or rows one after the other; after a row that is not JSON comes nothing."""
-    with _text_of(file) as whole:
-        text = whole.read()
-    decoder, at, number = json.JSONDecoder(), 0, 1
-    while True:
-        start = _skip(text, at)
-        number, at = number + text.count("\n", at, start), start
-        if at == len(text):
-            return
-        try:
-            value, at = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError) as error:
-            yield Line(number, None, f"not JSON from here on: {error}", text[start : start + 300])
-            return
-        yield _json_row(number, value, text[start:at])
-        number += text.count("\n", start, at)
+def cut(error: Exception) -> str:
+    """Why a file ends here."""
+    return f"the file cannot be read from here on: {' '.join(str(error).split())[:200]}"
 
 
-def _skip(text: str, at: int) -> int:
-    """The position of the next row: past blanks, and past an array's brackets and commas."""
-    while at < len(text) and text[at] in " \t\r\n,[]":
-        at += 1
-    return at
-
-
-def _csv(file: IO[bytes], delimiter: str = ",") -> Iterator[Line]:
-    csv.field_size_limit(2**31 - 1)  # The default refuses texts over 128 KB.
-    with _text_of(file, newline="") as lines:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        for number, row in _csv_rows(reader):
-            if isinstance(row, csv.Error):
-                yield Line(number, None, f"not CSV: {row}")
-            elif header is None:
-                header = row
-            elif row:
-                yield _csv_line(number, header, row, delimiter)
-
-
-def _csv_rows(reader: Any) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Each row, or why it is none, with the line where it begins."""
-    while True:
-        number: int = reader.line_num + 1
-        try:
-            yield number, next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, error
-
-
-def _csv_line(number: int, header: list[str], row: list[str], delimiter: str) -> Line:
-    text = delimiter.join(row)
-    if len(row) != len(header):
-        problem = f"{len(row)} fields where the header has {len(header)}"
-        return Line(number, None, problem, text)
-    return Line(
-        number, {key: field or None for key, field in zip(header, row, strict=True)}, "", text
-    )
-
-
-def _tsv(file: IO[bytes]) -> Iterator[Line]:
-    return _csv(file, "\t")
-
-
-def _parquet(file: IO[bytes]) -> Iterator[Line]:
-    import polars as pl
-    from pyarrow import parquet
-
-    number = 0
-    for batch in parquet.ParquetFile(file).iter_batches(BATCH_ROWS):  # pyright: ignore[reportUnknownMemberType]
-        for row in pl.DataFrame(batch).iter_rows(named=True):
-            number += 1
-            yield Line(number, row)
-
-
-READERS: dict[str, Callable[[IO[bytes]], Iterator[Line]]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".json": _json,
-    ".csv": _csv,
-    ".tsv": _tsv,
-    ".parquet": _parquet,
-}
-"""Suffix -> how to read such a file."""
+def lines_of(file: IO[bytes]) -> Iterator[str | Piece]:
+    """The lines of a text with their ends, and pieces with a problem between them. Bytes that are
+    not UTF-8 become surrogates, so that only their own row is refused."""
+    for piece in pieces(file):
+        if piece.problem:
+            yield piece
+            continue
+        yield from io.StringIO(piece.content.decode("utf-8", "surrogateescape"), newline="")

@@ -1,53 +1,241 @@
 """A user's own files: records from JSONL, JSON, CSV and Parquet; documents from md, rst and txt.
 
-Nothing is lost silently: every line that is not blank becomes a row of `kept` or of `quarantined`.
-A name that ends in `.gz` is unpacked on the way. Hidden files are not looked at.
+Nothing is lost silently: every row that is not blank becomes one of `kept` or of `quarantined`.
+Names that end in `.gz` or `.zst` are unpacked on the way. Plain rows are taken as columns, all
+others one by one: the result is the same, which the tests hold it to.
 """
 
-import gzip
-import zlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from tracemill.corpus import records
-from tracemill.corpus.formats import READERS, Line
-from tracemill.corpus.records import Batch, Document, Record, Refusal
+from tracemill.corpus import chat, fields, records
+from tracemill.corpus.columns import Place, records_of
+from tracemill.corpus.formats import PACKED, UNREADABLE, Line, Rows, cut, opened, refused, suffix
+from tracemill.corpus.json_rows import json_array, jsonl
+from tracemill.corpus.recipe import Source, source_recipe
+from tracemill.corpus.records import BATCH_ROWS, Batch, Document, Record, Refusal
+from tracemill.corpus.table_rows import csv_rows, parquet_rows, tsv_rows
 from tracemill.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
 
-ALIASES = {
-    "user_query": ("user_query", "prompt", "instruction", "question"),
-    "assistant_response": ("assistant_response", "completion", "output", "answer"),
-    "context": ("context", "input"),
-    "source": ("source",),
-    "timestamp": ("timestamp", "created_at"),
+READERS: dict[str, Callable[[Path, Source, bool], Iterator[Rows]]] = {
+    ".jsonl": jsonl,
+    ".ndjson": jsonl,
+    ".json": json_array,
+    ".csv": csv_rows,
+    ".tsv": tsv_rows,
+    ".parquet": parquet_rows,
 }
-"""Column -> the names it goes by in files, the first that is present wins. Others are ignored."""
-
+"""Suffix -> how to read such a file."""
 DOCUMENT_FORMATS = {".md": "markdown", ".markdown": "markdown", ".rst": "rst", ".txt": "text"}
 DOCUMENTS_A_BATCH = 200
-Row = TypeVar("Row")
-UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
+NOT_DATA = ("readme", "license", "licence", "changelog", "notice")
+"""Files of these names, with any suffix but those of `READERS`, say something about the data."""
+MAX_BATCH_BYTES = 64 << 20
+T = TypeVar("T")
 
 
-def read_records(path: Path) -> Iterator[Batch]:
+class Origin(NamedTuple):
+    """One source in raw/records."""
+
+    path: Path
+    """A file, or a folder with files."""
+    recipe: Source
+    recipe_path: Path
+    """Where the recipe is, or would be."""
+
+
+def origins(raw_folder: Path) -> dict[str, Origin]:
+    """What lies in raw/records: name without suffixes -> file or folder, with its recipe.
+
+    Raises InputError where two entries have the same name, a recipe has no data, or is wrong.
+    """
+    found: dict[str, Path] = {}
+    entries = sorted(raw_folder.iterdir()) if raw_folder.is_dir() else []
+    for entry in entries:
+        if _is_data(entry.name):
+            name = _origin_name(entry)
+            if name in found:
+                raise InputError(
+                    f"{raw_folder} has {found[name].name} and {entry.name}, which would both be "
+                    f"the origin {name!r}: rename one, or put both into a folder {name}"
+                )
+            found[name] = entry
+    for entry in entries:
+        if _is_recipe(entry.name) and entry.stem not in found:
+            raise InputError(f"{entry} is a recipe for nothing: no {entry.stem} lies beside it")
+    return {name: _origin(name, path) for name, path in sorted(found.items())}
+
+
+def _origin(name: str, path: Path) -> Origin:
+    where = [path.parent / f"{name}{suffix}" for suffix in (".yaml", ".yml")]
+    recipe_path = next((each for each in where if each.is_file()), where[0])
+    return Origin(path, source_recipe(recipe_path), recipe_path)
+
+
+def _origin_name(path: Path) -> str:
+    name = path.name
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).stem if path.is_file() else path.name
+
+
+def _is_recipe(name: str) -> bool:
+    return Path(name).suffix.lower() in (".yaml", ".yml") and not name.startswith(".")
+
+
+def _is_data(name: str) -> bool:
+    is_note = name.lower().partition(".")[0] in NOT_DATA and suffix(Path(name)) not in READERS
+    return not (name.startswith(".") or _is_recipe(name) or is_note)
+
+
+def read_records(
+    path: Path,
+    origin: str | None = None,
+    recipe: Source | None = None,
+    *,
+    by_columns: bool = True,
+) -> Iterator[Batch]:
     """The records in a file, or in all files of a folder and below, in the order of their names.
 
-    A record needs a question and an answer under one of the names in `ALIASES`; `context`,
-    `source` (else file and line) and `timestamp` (ISO 8601 or Unix seconds; without a zone UTC;
-    else the file's time) may be missing. There is always at least one batch.
+    `recipe` says how rows are laid out; without it each row is looked at. `origin` is the name of
+    the source as a whole; without it the path's. A row that names no source has file and line for
+    one, one without a time the file's. `by_columns=False` reads all rows one by one. There is
+    always at least one batch; none has more than `BATCH_ROWS` records.
 
     Raises InputError when the path does not exist.
     """
-    taken = (each for file, name in _files(path) for each in _records_of(file, name))
-    for part in _parts(taken, records.BATCH_ROWS):
-        kept = [each for each in part if isinstance(each, Record)]
-        yield Batch(records.record_frame(kept), _refusals(part))
+    named, recipe = origin or _origin_name(path), recipe or Source()
+    return _batches(
+        batch
+        for file, name in _files(path)
+        for batch in _of_file(file, name, named, recipe, by_columns)
+    )
+
+
+def _of_file(
+    file: Path | str, name: str, origin: str, recipe: Source, by_columns: bool
+) -> Iterator[Batch]:
+    place = Place(origin, name, datetime.now(UTC), recipe)
+    if isinstance(file, str):
+        yield _batch(refused(1, file), place, whole_file=True)
+        return
+    reader = READERS.get(suffix(file))
+    if reader is None:
+        reason = f"not a kind of file that holds records: {', '.join(READERS)}"
+        yield _batch(refused(1, reason), place, whole_file=True)
+        return
+    last = 0
+    try:
+        place = place._replace(modified=datetime.fromtimestamp(file.stat().st_mtime, UTC))
+        for rows in reader(file, recipe, by_columns):
+            last = rows.numbers[-1] if len(rows.numbers) else last
+            yield _batch(rows, place)
+    except UNREADABLE as error:
+        yield _batch(refused(last + 1, cut(error)), place)
+
+
+def _batch(rows: Rows, place: Place, *, whole_file: bool = False) -> Batch:
+    """Rows as records: by columns where they are plain, else one by one."""
+    import polars as pl
+
+    frame, indices = _by_columns(rows, place)
+    taken = set(indices)
+    alone: list[tuple[int, Record]] = []
+    refusals: list[Refusal] = []
+    for index in range(len(rows.numbers)) if len(taken) < len(rows.numbers) else ():
+        if index in taken:
+            continue
+        number, line = rows.numbers[index], rows.line(index)
+        try:
+            alone.append((index, _record(line, number, place)))
+        except InputError as error:
+            where = None if whole_file else number
+            refusals.append(records.refusal(place.file, where, str(error), line.text))
+    if alone:
+        others = records.record_frame([each for _, each in alone])
+        order = pl.Series([*indices, *(index for index, _ in alone)]).arg_sort()
+        frame = pl.concat([frame, others])[order]
+    return Batch(frame, records.refusal_frame(refusals))
+
+
+def _by_columns(rows: Rows, place: Place) -> "tuple[pl.DataFrame, list[int]]":
+    import polars as pl
+
+    if rows.frame is None or rows.frame.is_empty():
+        return records.record_frame([]), []
+    places = pl.Series(range(len(rows.numbers)) if rows.places is None else rows.places)
+    lines = pl.Series(rows.numbers)[places]
+    frame, plain = records_of(rows.frame, lines, place)
+    return frame, places.filter(plain).to_list()
+
+
+def _record(line: Line, number: int, place: Place) -> Record:
+    if line.row is None:
+        raise InputError(line.problem)
+    row = _known(line.row, place.recipe)
+    names = fields.names(place.recipe)
+    said = chat.conversation(row, place.recipe)
+    given = {
+        column: fields.identifier(fields.first(row, names[column]), column) for column in fields.IDS
+    }
+    return Record(
+        said.messages,
+        place.origin,
+        given["source"] or f"{place.file}:{number}",
+        fields.timestamp(fields.first(row, names["timestamp"])) or place.modified,
+        said.tools,
+        conversation_id=given["conversation_id"],
+        user_id=given["user_id"],
+        label=given["label"],
+        rating=fields.rating(fields.first(row, names["rating"])),
+        licence=given["licence"] or place.recipe.licence,
+    )
+
+
+def _known(row: dict[str, Any], recipe: Source) -> dict[str, Any]:
+    """The row; with its fields in lower case where no answer is found under their own names."""
+    names = fields.names(recipe)
+    columns = ("messages", "assistant_response")
+    if any(fields.first(row, names[column]) is not None for column in columns):
+        return row
+    return {**{key.strip().lower(): value for key, value in row.items()}, **row}
+
+
+def _batches(parts: Iterator[Batch]) -> Iterator[Batch]:
+    """Small batches together, large ones cut; an empty one when there are none."""
+    import polars as pl
+
+    empty = Batch(records.record_frame([]), records.refusal_frame([]))
+    waiting: list[Batch] = []
+    rows = size = emitted = 0
+
+    def together() -> Batch:
+        return Batch(*(pl.concat([empty[n], *(part[n] for part in waiting)]) for n in (0, 1)))
+
+    for part in parts:
+        waiting.append(part)
+        rows += max(part.kept.height, part.quarantined.height)
+        size += int(part.kept.estimated_size())
+        if rows < BATCH_ROWS and size < MAX_BATCH_BYTES:
+            continue
+        whole = together()
+        full = whole.kept.height // BATCH_ROWS * BATCH_ROWS
+        end = full if size < MAX_BATCH_BYTES and full else whole.kept.height
+        for start in range(0, max(end, 1), BATCH_ROWS):
+            quarantined = whole.quarantined if start == 0 else empty.quarantined
+            yield Batch(whole.kept[start : min(end, start + BATCH_ROWS)], quarantined)
+            emitted += 1
+        waiting = [Batch(whole.kept[end:], empty.quarantined)]
+        rows, size = waiting[0].kept.height, int(waiting[0].kept.estimated_size())
+    if rows or not emitted:
+        yield together()
 
 
 def read_documents(path: Path) -> Iterator[Batch]:
@@ -55,14 +243,11 @@ def read_documents(path: Path) -> Iterator[Batch]:
     taken = (_document_of(file, name) for file, name in _files(path))
     for part in _parts(taken, DOCUMENTS_A_BATCH):
         kept = [each for each in part if isinstance(each, Document)]
-        yield Batch(records.document_frame(kept), _refusals(part))
+        refused = [each for each in part if isinstance(each, Refusal)]
+        yield Batch(records.document_frame(kept), records.refusal_frame(refused))
 
 
-def _refusals(part: "list[Any]") -> "pl.DataFrame":
-    return records.refusal_frame([each for each in part if isinstance(each, Refusal)])
-
-
-def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+def _parts(rows: Iterator[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` rows; an empty one when there are none."""
     part = list(islice(rows, size))
     yield part
@@ -70,109 +255,55 @@ def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
         yield part
 
 
-def _files(path: Path) -> Iterator[tuple[Path, str]]:
-    """Each file with the name it has in reports: relative to the folder."""
-    if path.is_file():
+def _files(path: Path) -> Iterator[tuple[Path | str, str]]:
+    """Each file, or why it is none, with the name it has in reports: relative to the folder."""
+    if path.is_dir():
+        yield from _below(path, "", ())
+    elif path.exists():
         yield path, path.name
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            name = file.relative_to(path)
-            if file.is_file() and not any(part.startswith(".") for part in name.parts):
-                yield file, name.as_posix()
     else:
         raise InputError(f"no file or folder {path}: nothing to read")
 
 
-def _suffix(path: Path) -> str:
-    """The suffix that says what is in it: `.jsonl` for `a.JSONL.gz`."""
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def _records_of(path: Path, name: str) -> Iterator[Record | Refusal]:
-    reader = READERS.get(_suffix(path))
-    if reader is None:
-        known = ", ".join(READERS)
-        yield records.refusal(name, None, f"not a kind of file that holds records: {known}")
+def _below(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[Path | str, str]]:
+    """The files in a folder and in those below it. Links are followed, but not in circles."""
+    try:
+        here = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda each: each.name)
+    except OSError as error:
+        yield f"the folder cannot be read: {error.strerror}", prefix.rstrip("/") or folder.name
         return
-    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    number = 0
-    try:
-        with _open(path) as file:
-            for line in reader(file):
-                number = line.number
-                yield _record_of(line, name, modified)
-    except UNREADABLE as error:
-        yield records.refusal(name, number + 1, f"the file cannot be read from here on: {error}")
+    identity = (here.st_dev, here.st_ino)
+    if identity in above:
+        yield "a link that leads back to a folder above it", prefix.rstrip("/")
+        return
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _below(Path(entry.path), f"{name}/", (*above, identity))
+        elif not entry.is_file():
+            yield "a link to nothing, or no regular file", name
+        else:
+            yield Path(entry.path), name
 
 
-def _record_of(line: Line, name: str, modified: datetime) -> Record | Refusal:
-    try:
-        if line.row is None:
-            raise InputError(line.problem)
-        fields = _fields(line.row)
-        return records.record(
-            _text(fields["user_query"], "user_query"),
-            _text(fields["assistant_response"], "assistant_response"),
-            _text(fields["context"] or "", "context", may_be_empty=True),
-            _text(fields["source"] or f"{name}:{line.number}", "source"),
-            _timestamp(fields["timestamp"]) or modified,
-        )
-    except InputError as error:
-        return records.refusal(name, line.number, str(error), line.text or repr(line.row))
-
-
-def _fields(row: dict[str, Any]) -> dict[str, Any]:
-    """Our columns from a row under any of their names; None where there is none."""
-    present = {key.strip().lower(): value for key, value in row.items()}
-    return {
-        column: next((present[name] for name in names if present.get(name) is not None), None)
-        for column, names in ALIASES.items()
-    }
-
-
-def _text(value: Any, column: str, *, may_be_empty: bool = False) -> str:
-    if value is None:
-        raise InputError(f"no {column} (known as {', '.join(ALIASES[column])})")
-    if not isinstance(value, str):
-        raise InputError(f"{column} is {type(value).__name__}, not text")
-    if not may_be_empty and not value.strip():
-        raise InputError(f"{column} is empty")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(f"{column} is not valid UTF-8") from None
-    return value
-
-
-def _timestamp(value: Any) -> datetime | None:
-    if value is None or value == "":
-        return None
-    try:
-        if type(value) in (int, float):
-            return datetime.fromtimestamp(value, UTC)
-        when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        reason = f"timestamp {value!r} is neither ISO 8601 nor Unix seconds"
-        raise InputError(reason) from None
-
-
-def _document_of(path: Path, name: str) -> Document | Refusal:
-    format = DOCUMENT_FORMATS.get(_suffix(path))
+def _document_of(path: Path | str, name: str) -> Document | Refusal:
+    if isinstance(path, str):
+        return records.refusal(name, None, path)
+    format = DOCUMENT_FORMATS.get(suffix(path))
     if format is None:
         known = ", ".join(DOCUMENT_FORMATS)
         return records.refusal(name, None, f"not a kind of file that holds a document: {known}")
     try:
-        with _open(path) as file:
+        with opened(path) as file:
             text = file.read().decode("utf-8-sig")
     except UNREADABLE as error:
         return records.refusal(name, None, f"the file cannot be read: {error}")
     if not text.strip():
         return records.refusal(name, None, "the file is empty")
-    title = name.removesuffix(".gz").rpartition(".")[0]
+    title = name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
     return records.document(title, name, format, text)

@@ -1,0 +1,338 @@
+"""Rows of JSON: one a line, in an array, or one after the other.
+
+Lines are parsed a block at a time into columns by Arrow, which is stricter than `json` in all that
+matters here; what it refuses, and the few things that it takes and `json` does not, are read alone.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from tracemill.corpus.columns import json_schema
+from tracemill.corpus.formats import (
+    BLOCK_BYTES,
+    MAX_ROW_BYTES,
+    UNREADABLE,
+    Line,
+    Rows,
+    chunks,
+    cut,
+    opened,
+    pieces,
+    refused,
+)
+from tracemill.corpus.recipe import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+MAX_FAILURES = 64
+"""Rows of a block that may be refused by Arrow before the rest is read one by one."""
+MAX_BRACKETS = 400
+"""A row with more opening brackets is read alone: `json` cannot read what is nested too deep."""
+ROWS_OF_AN_ARRAY = 1000
+_BARE_INF = re.compile(rb"Inf\s*[,\]}]")
+_BETWEEN = re.compile(r"[\s,\[\]]*")
+
+
+def jsonl(path: Path, recipe: Source, by_columns: bool) -> Iterator[Rows]:
+    """One row a line."""
+    with opened(path) as file:
+        for piece in pieces(file):
+            if piece.problem:
+                yield refused(piece.number, piece.problem, piece.content)
+            else:
+                yield _block(piece.number, piece.content, recipe, by_columns)
+
+
+def _block(number: int, content: bytes, recipe: Source, by_columns: bool) -> Rows:
+    import numpy as np
+
+    codes = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(codes == 10)
+    if codes[-1] != 10:
+        ends = np.append(ends, codes.size)
+    starts = np.append(0, ends[:-1] + 1)
+    ends = ends - ((ends > starts) & (codes[ends - 1] == 13))
+    braced = (ends - starts > 1) & (codes[np.minimum(starts, codes.size - 1)] == 123)
+    braced &= codes[ends - 1] == 125
+    there = braced | (ends > starts)
+    for index in np.flatnonzero(there & ~braced):
+        there[index] = bool(content[starts[index] : ends[index]].strip())
+    starts, ends, braced = starts[there], ends[there], braced[there]
+    numbers = cast("list[int]", (np.flatnonzero(there) + number).tolist())
+
+    def line(index: int) -> Line:
+        return json_line(content[starts[index] : ends[index]])
+
+    if by_columns:
+        certain = np.flatnonzero(braced & ~_unsure(content, codes, starts, ends))
+        tables, taken = _tables(content, starts[certain], ends[certain], recipe)
+        if tables:
+            return Rows(numbers, line, _frame(tables), certain[taken])
+    return Rows(numbers, line)
+
+
+def _unsure(
+    content: bytes, codes: "np.ndarray", starts: "np.ndarray", ends: "np.ndarray"
+) -> "np.ndarray":
+    """Lines that Arrow might read otherwise than `json`: with NULs, bytes that are not UTF-8, the
+    number `Inf`, or perhaps too deep for `json`."""
+    import numpy as np
+
+    found = np.zeros(len(starts), bool)
+    if not len(starts):
+        return found
+    # [ and { differ in one bit.
+    opening = np.flatnonzero((codes & 0xDF) == 0x5B)
+    found |= np.diff(np.searchsorted(opening, np.append(starts, codes.size))) > MAX_BRACKETS
+    odd = [match.start() for match in _BARE_INF.finditer(content)]
+    if b"\x00" in content:
+        odd += np.flatnonzero(codes == 0).tolist()
+    found[np.searchsorted(starts, odd, "right") - 1] = True
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            found[index] |= not _is_utf8(content[start:end])
+    return found
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _tables(
+    content: bytes, starts: "np.ndarray", ends: "np.ndarray", recipe: Source
+) -> "tuple[list[pa.Table], np.ndarray]":
+    """The lines that Arrow can read, and which they are."""
+    import numpy as np
+
+    schema = _schema(content, starts, ends, recipe)
+    tables: list[pa.Table] = []
+    taken: list[np.ndarray] = [np.zeros(0, np.int64)]
+    todo = _runs(content, starts, ends) if schema is not None else []
+    failures = 0
+    while todo and failures <= MAX_FAILURES:
+        low, high = todo.pop()
+        found = _parsed(content[starts[low] : ends[high - 1]], high - low, schema)
+        if isinstance(found, int):
+            failures += 1
+            todo += [(low + found + 1, high)] * (low + found + 1 < high)
+            todo += [(low, low + found)] * (found > 0)
+        else:
+            tables.append(found)
+            taken.append(np.arange(low, high))
+    return tables, np.concatenate(taken)
+
+
+def _schema(
+    content: bytes, starts: "np.ndarray", ends: "np.ndarray", recipe: Source
+) -> "pa.Schema | None":
+    """From the first row that is one."""
+    for start, end in zip(starts[:10], ends[:10], strict=True):
+        if (row := json_line(content[start:end]).row) is not None:
+            return json_schema(row, recipe)
+    return None
+
+
+def _runs(content: bytes, starts: "np.ndarray", ends: "np.ndarray") -> list[tuple[int, int]]:
+    """Stretches of lines with nothing but line ends between them, the first one last."""
+    import numpy as np
+
+    gaps = np.flatnonzero(starts[1:] - ends[:-1] > 2) + 1
+    blank = [not content[ends[gap - 1] : starts[gap]].strip() for gap in gaps]
+    edges = [0, *(int(gap) for gap, is_blank in zip(gaps, blank, strict=True) if not is_blank)]
+    return [(a, b) for a, b in zip(edges, [*edges[1:], len(starts)], strict=True) if a < b][::-1]
+
+
+def _parsed(content: bytes, rows: int, schema: "pa.Schema") -> "pa.Table | int":
+    """The rows as a table, or the first one that is in the way."""
+    import pyarrow as pa
+    from pyarrow import json as arrow
+
+    try:
+        table = arrow.read_json(
+            pa.BufferReader(content),
+            read_options=arrow.ReadOptions(use_threads=False, block_size=len(content) + 1),
+            parse_options=arrow.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="ignore"
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        told = re.search(r" in row (\d+)$", str(error))
+        at = int(told[1]) if told else rows // 2
+        return at if at < rows else rows // 2
+    # Each line starts with { and ends with }: as many rows as lines means one row in each.
+    return table if table.num_rows == rows else rows // 2
+
+
+def _frame(tables: "list[pa.Table]") -> Any:
+    import polars as pl
+    import pyarrow as pa
+
+    return pl.from_arrow(pa.concat_tables(tables))
+
+
+def json_line(content: bytes) -> Line:
+    """One row of JSON text."""
+    shown = content[:1000].decode("utf-8", "replace")
+    try:
+        return _row(loads(content.decode()), shown)
+    except UnicodeDecodeError as error:
+        return Line(None, f"not UTF-8: {error.reason}", shown)
+    except (ValueError, RecursionError) as error:
+        return Line(None, f"not JSON: {_why(error)}", shown)
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return f"{error.msg} at character {error.pos + 1}"
+        case RecursionError():
+            return "nested too deep"
+        case _:
+            return str(error)
+
+
+_decoder = json.JSONDecoder(parse_constant=lambda _: None)
+_decoder_of_long_numbers = json.JSONDecoder(parse_constant=lambda _: None, parse_int=float)
+
+
+def loads(text: str) -> Any:
+    """JSON as Python values; NaN and Infinity, which JSON does not have, are null."""
+    try:
+        return _decoder.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # A whole number of over 4300 digits.
+        return _decoder_of_long_numbers.decode(text)
+
+
+def _row(value: Any, shown: str) -> Line:
+    if isinstance(value, dict):
+        return Line(cast("dict[str, Any]", value), text=shown)
+    return Line(None, "not an object with named fields", shown)
+
+
+def json_array(path: Path, recipe: Source, by_columns: bool) -> Iterator[Rows]:
+    """An array of rows, or rows one after the other, with no more in memory than a few of them.
+
+    After a row that is not JSON the next one is where a line begins with { in the same column.
+    """
+    with opened(path) as file:
+        window = _Window(file)
+        numbers: list[int] = []
+        lines: list[Line] = []
+        for number, line in window.rows():
+            numbers.append(number)
+            lines.append(line)
+            if len(lines) == ROWS_OF_AN_ARRAY:
+                yield Rows(numbers, lines.__getitem__)
+                numbers, lines = [], []
+        if lines:
+            yield Rows(numbers, lines.__getitem__)
+
+
+class _Window:
+    """The part of a text that is being read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.chunks = chunks(file)
+        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self.text, self.at, self.number = "", 0, 1
+        self.ended, self.trouble = False, ""
+
+    def more(self) -> bool:
+        """Whether there was more to read; what was read before is let go."""
+        if self.ended:
+            return False
+        self.text, self.at = self.text[self.at :], 0
+        try:
+            chunk = next(self.chunks, b"")
+        except UNREADABLE as error:
+            chunk, self.trouble = b"", cut(error)
+        self.ended = not chunk
+        self.text += self.decoder.decode(chunk, self.ended)
+        return not self.ended
+
+    def rows(self) -> Iterator[tuple[int, Line]]:
+        """Each row with the line where it begins."""
+        while self._skip():
+            number = self.number
+            try:
+                value = self._value()
+            except (ValueError, RecursionError) as error:
+                shown = self.text[self.at : self.at + 1000]
+                on = self._to_the_next()
+                where = "" if on else " from here on"
+                why = self.trouble if self.trouble and not on else f"not JSON{where}: {_why(error)}"
+                yield number, Line(None, why, shown)
+                if not on:
+                    return
+            else:
+                yield number, value
+        if self.trouble:
+            yield self.number, Line(None, self.trouble)
+
+    def _skip(self) -> bool:
+        """To the next row, past blanks, commas and the brackets of an array."""
+        while True:
+            between = _BETWEEN.match(self.text, self.at)
+            self._pass(between.end() if between else self.at)
+            if self.at < len(self.text):
+                return True
+            if not self.more():
+                return self.at < len(self.text)
+
+    def _pass(self, end: int) -> None:
+        self.number += self.text.count("\n", self.at, end)
+        self.at = end
+
+    def _value(self) -> Line:
+        while True:
+            try:
+                value, end = self._decoded()
+                if end == len(self.text) and self.more():
+                    continue
+            except json.JSONDecodeError as error:
+                complete = error.pos < len(self.text) - 20 and "Unterminated" not in error.msg
+                if complete or len(self.text) - self.at > MAX_ROW_BYTES or not self.more():
+                    raise
+            else:
+                row = _row(value, self.text[self.at : min(end, self.at + 1000)])
+                self._pass(end)
+                return row
+
+    def _decoded(self) -> tuple[Any, int]:
+        try:
+            return _decoder.raw_decode(self.text, self.at)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            return _decoder_of_long_numbers.raw_decode(self.text, self.at)
+
+    def _to_the_next(self) -> bool:
+        """To the next line that begins as the line of the failed row did."""
+        line = self.text.rfind("\n", 0, self.at) + 1
+        indent = self.text[line : self.at]
+        if self.text[self.at] != "{" or indent.strip():
+            return False
+        begins = f"\n{indent}{{"
+        while (found := self.text.find(begins, self.at)) < 0:
+            self._pass(max(self.at, len(self.text) - len(begins)))
+            if not self.more():
+                return False
+        self._pass(found + 1)
+        return True
+
+
+__all__ = ["BLOCK_BYTES", "json_array", "json_line", "jsonl", "loads"]
