@@ -1,84 +1,208 @@
-"""Repair what can be repaired, drop what cannot, and say why: one rule, one reason.
+"""Repair what can be repaired, drop what teaches nothing, and say why.
 
-Repairs change how a text is written, never what it says. Rules are Polars expressions over columns,
-so a rule is one line in `rules` and costs no Python loop.
+Repairs change how a text is written, never what it says, and touch the contents of messages alone:
+no role, name or tool call. Rules (`corpus/rules.py`) then judge the answer.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from tracemill.corpus import languages, rules
+from tracemill.corpus.recipe import Source
+from tracemill.corpus.records import Judged
 
 if TYPE_CHECKING:
+    import ftfy
     import polars as pl
-
-TEXTS = ("user_query", "assistant_response", "context")
 
 CONTROL = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\x{FEFF}\x{FFFE}\x{FFFF}]"
 """Control and non-characters, but for tab, line feed and carriage return."""
 
-SHORTEST_QUERY, SHORTEST_RESPONSE = 3, 10
-"""Characters. Less is no question, and as an answer nothing to learn from."""
+LINE_END = r"\r\n?|[\x{2028}\x{2029}]"
 
-LONGEST = 32_000
-"""Characters of question and answer together: about 8,000 tokens, a usual fine-tuning limit."""
-
-BOILERPLATE = (
-    r"(?i)^\W*(see (the )?(base|parent|super) ?class|see (also|docs?|documentation)\b|"
-    r"inherit(s|ed)? (doc|from)|todo\b|tbd\b|fixme\b|undocumented|not (yet )?implemented|"
-    r"(for )?internal use|deprecated\W*$|missing doc)[^\n]{0,60}$"
-)
-"""A whole answer that only points elsewhere, or says that there is none."""
+UNTIDY = r"[\x00-\x08\x0B-\x1F\x7F]|[ \t]\n|\n{4}"
+"""What needs repair inside a text of ASCII alone."""
 
 
-class Cleaned(NamedTuple):
-    """Rows in = rows kept + rows dropped."""
-
-    kept: "pl.DataFrame"
-    dropped: "pl.DataFrame"
-    """The same columns and `reason`."""
-
-
-def clean(frame: "pl.DataFrame") -> Cleaned:
-    """Repair the texts of records, then drop those that break a rule.
+def clean(frame: "pl.DataFrame", recipe: Source = Source()) -> Judged:
+    """Repair the messages of records, then drop those that break a rule of their source.
 
     Each row stands alone, so batches give the same rows as the whole. Cleaning twice is cleaning
-    once.
+    once. `record_id` stays that of the content as it was read.
+
+    Raises:
+        InputError: if the recipe names a rule or a language that is unknown.
     """
     import polars as pl
 
-    repaired = frame.with_columns(_repaired(pl.col(column)) for column in TEXTS)
-    reason = pl.coalesce(
-        *(pl.when(broken).then(pl.lit(why)) for why, broken in rules().items()), pl.lit(None)
-    )
-    judged = repaired.with_columns(reason.cast(pl.String).alias("reason"))
-    return Cleaned(
+    chosen = rules.chosen(recipe.rules)
+    repaired = frame.with_columns(_repaired(rules.unwanted_lines(chosen)))
+    reason = rules.reasons(repaired.select(_answer(), _question()), chosen)
+    reason = pl.select(pl.coalesce(_rated(frame, recipe), reason)).to_series()
+    judged = repaired.with_columns(_foreign(repaired, reason, recipe).alias("reason"))
+    return Judged(
         judged.filter(pl.col("reason").is_null()).drop("reason"),
         judged.filter(pl.col("reason").is_not_null()),
     )
 
 
-def rules() -> "dict[str, pl.Expr]":
-    """Reason -> the expression that is true for a row to drop; the first that is true is told."""
+def repair(texts: "pl.Series") -> "pl.Series":
+    """Texts without mojibake or control characters, in NFC, with plain line ends and no idle space.
+
+    Idle are blanks at the end of a line, blank lines around a text and more than two within it. The
+    indentation of code stays, that of a first line if it is a tab or four spaces.
+    """
+    return _until_settled(texts, _repair)
+
+
+def _answer() -> "pl.Expr":
+    """What the last message says; null if it only calls tools."""
     import polars as pl
 
-    query, response = pl.col("user_query"), pl.col("assistant_response")
-    return {
-        f"question under {SHORTEST_QUERY} characters": query.str.len_chars() < SHORTEST_QUERY,
-        f"answer under {SHORTEST_RESPONSE} characters": response.str.len_chars()
-        < SHORTEST_RESPONSE,
-        f"question and answer over {LONGEST:,} characters": query.str.len_chars()
-        + response.str.len_chars()
-        > LONGEST,
-        "answer without a letter": ~response.str.contains(r"\p{L}"),
-        "answer repeats the question": query == response,
-        "boilerplate: the answer only points elsewhere": response.str.contains(BOILERPLATE),
-    }
+    last = pl.col("messages").list.last().struct
+    said = last.field("content").fill_null("")
+    calls = (said == "") & last.field("tool_calls").is_not_null()
+    return pl.when(~calls).then(said).alias("answer")
 
 
-def _repaired(text: "pl.Expr") -> "pl.Expr":
-    """Without control characters, in NFC, with plain line ends and no trailing blanks."""
+def _question() -> "pl.Expr":
+    """What a user said last; null where none did."""
+    import polars as pl
+
+    turn = pl.element().struct
+    asked = turn.field("content").fill_null("").filter(turn.field("role") == "user")
+    return pl.col("messages").list.eval(asked).list.last().alias("question")
+
+
+def _rated(frame: "pl.DataFrame", recipe: Source) -> "pl.Series":
+    import polars as pl
+
+    least = recipe.min_rating
+    why = None if least is None else f"rated under {least:g}"
+    bad = pl.lit(False) if least is None else pl.col("rating") < least
+    return frame.select(pl.when(bad).then(pl.lit(why, pl.String))).to_series()
+
+
+def _foreign(frame: "pl.DataFrame", reason: "pl.Series", recipe: Source) -> "pl.Series":
+    """The reasons, and one for each answer so far kept that is in no language of the recipe."""
+    import polars as pl
+
+    if not recipe.languages:
+        return reason
+    languages.check(recipe.languages)
+    undecided = reason.is_null().arg_true()
+    answers = frame.select(_answer()).to_series().gather(undecided)
+    language = languages.identify(answers).alias("language")
+    why = pl.format("language: {} is not {}", "language", pl.lit(" or ".join(recipe.languages)))
+    foreign = pl.when(~pl.col("language").is_in(recipe.languages)).then(why)
+    return reason.scatter(undecided, language.to_frame().select(foreign).to_series())
+
+
+def _repaired(unwanted: str | None) -> "pl.Expr":
+    """The column of messages with its contents repaired; answers without unwanted lines too."""
+    import polars as pl
+
+    def repaired(turns: pl.Series) -> pl.Series:
+        contents = repair(turns.struct.field("content"))
+        if unwanted is None:
+            return contents
+        answers = (turns.struct.field("role") == "assistant").arg_true()
+        kept = _until_settled(contents.gather(answers), lambda each: _without(each, unwanted))
+        return contents.scatter(answers, kept)
+
+    turn = pl.element().struct
+    content = pl.element().map_batches(repaired, return_dtype=pl.String, is_elementwise=True)
+    return pl.col("messages").list.eval(turn.with_fields(content.alias("content")))
+
+
+def _without(texts: "pl.Series", unwanted: str) -> "pl.Series":
+    marked = rf"(?im)^.*(?:{unwanted.removeprefix('(?i)')}).*$\n?"
+    return _repair(texts.str.replace_all(marked, ""))
+
+
+def _until_settled(texts: "pl.Series", step: Any) -> "pl.Series":
+    """`step` again and again for the texts that it still changes: a repair may reveal another."""
+    rows = None
+    found = texts
+    while rows is None or rows.len():
+        before = found if rows is None else found.gather(rows)
+        after = step(before)
+        changed = before.ne_missing(after).arg_true()
+        rows = changed if rows is None else rows.gather(changed)
+        found = found.scatter(rows, after.gather(changed)) if rows.len() else found
+    return found
+
+
+def _repair(texts: "pl.Series") -> "pl.Series":
+    """One round of repair, of those texts that may need one."""
+    import polars as pl
+
+    text = pl.col("text")
+    bare = text.str.strip_chars().str.len_bytes() == text.str.len_bytes()
+    ascii_only = text.str.len_bytes() == text.str.len_chars()
+    need = ~(bare & ascii_only) | text.str.contains(UNTIDY)
+    rows = texts.to_frame("text").select(need.fill_null(False)).to_series().arg_true()
+    if not rows.len():
+        return texts
+    decoded = _decoded(texts.gather(rows)).to_frame("text")
+    return texts.scatter(rows, decoded.select(_tidy(text)).to_series())
+
+
+def _tidy(text: "pl.Expr") -> "pl.Expr":
     return (
-        text.str.replace_all(CONTROL, "")
+        text.str.replace_all(LINE_END, "\n")
+        .str.replace_all(CONTROL, "")
         .str.normalize("NFC")
-        .str.replace_all(r"\r\n?", "\n")
         .str.replace_all(r"(?m)[ \t]+$", "")
-        .str.strip_chars()
+        .str.replace_all(r"\n{4,}", "\n\n\n")
+        .str.replace(r"\A\s*\n", "")
+        .str.replace(r"\A {1,3}([^ \t])", "$1")
+        .str.strip_chars_end()
     )
+
+
+def _decoded(texts: "pl.Series") -> "pl.Series":
+    """Without mojibake: text whose bytes were once read in another encoding (ftfy)."""
+    import polars as pl
+
+    rows = texts.str.contains(_mojibake()).fill_null(False).arg_true()
+    if not rows.len():
+        return texts
+    import ftfy
+
+    written = cast("Sequence[str]", texts.gather(rows).to_list())
+    fixed = [ftfy.fix_text(text, _encoding_only()) for text in written]
+    return texts.scatter(rows, pl.Series(fixed, dtype=pl.String))
+
+
+@cache
+def _encoding_only() -> "ftfy.TextFixerConfig":
+    """No quote is uncurled, no entity resolved, no ligature or width changed."""
+    import ftfy
+
+    return ftfy.TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        fix_surrogates=False,
+        remove_control_chars=False,
+        normalization=None,
+        explain=False,
+    )
+
+
+@cache
+def _mojibake() -> str:
+    """ftfy's own sign of mojibake as a regular expression for columns: without it, it does nothing.
+
+    Rust's dialect takes neither comments with brackets nor a bare space within brackets.
+    """
+    from ftfy.badness import BADNESS_RE
+
+    bare = re.sub(r"(?m)(?<!\[)#.*$", "", BADNESS_RE.pattern)
+    return "(?x)" + re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", r"\x20"), bare)

@@ -14,6 +14,7 @@ from tracemill.corpus.kernels.jit import kernel
 
 SPACE, ALPHABETIC, ALPHANUMERIC, TERMINAL, C4_END, CLOSER = 1, 2, 4, 8, 16, 32
 """Bits of a code point's class."""
+LETTER, LETTER_A = ALPHABETIC | ALPHANUMERIC, 65
 
 M = np.uint64(0x9E3779B97F4A7C15)
 BYTE = np.uint64(0x100000001B3)
@@ -80,6 +81,8 @@ def measure(data, offsets, start, stop, classes, stops, limits, out):
             else:
                 said = _duplicated(grams, ends, n_words, n, keys, stamps, stamp)
                 row[11 + n] = said / chars if chars else 0.0
+            if said == 0:  # where no n-gram recurs, no longer one does
+                break
 
 
 @kernel
@@ -158,6 +161,33 @@ def _duplicated(grams, ends, n_words, n, keys, stamps, stamp):
 
 
 @kernel
+def _decode(data, at):
+    """The code point at a byte of valid UTF-8, and where the next one begins."""
+    code = np.int64(data[at])
+    if code < 0x80:
+        return code, at + 1
+    if code < 0xE0:
+        return (code & 31) << 6 | np.int64(data[at + 1]) & 63, at + 2
+    if code < 0xF0:
+        code = (code & 15) << 12 | (np.int64(data[at + 1]) & 63) << 6
+        return code | np.int64(data[at + 2]) & 63, at + 3
+    code = (code & 7) << 18 | (np.int64(data[at + 1]) & 63) << 12
+    return code | (np.int64(data[at + 2]) & 63) << 6 | np.int64(data[at + 3]) & 63, at + 4
+
+
+@kernel
+def _stop(data, start, end, stops):
+    """The bit of a stop word of 2 to 4 bytes, or 0."""
+    packed = np.uint64(0)
+    for each in range(start, end):
+        packed = packed << np.uint64(8) | np.uint64(data[each])
+    for each in range(stops.size):
+        if stops[each] == packed:
+            return 1 << each
+    return 0
+
+
+@kernel
 def _read(
     data, at, end, classes, stops, limits, row,
     words, word_chars, lines, line_chars, paragraphs, paragraph_chars,
@@ -165,92 +195,77 @@ def _read(
     """Read one text; returns how many words, filled lines, paragraphs and newlines it has."""
     chars = n_words = n_lines = n_paragraphs = newlines = all_lines = 0
     hashes = ellipses = dots = alphabetic = plain_words = plain_chars = 0
-    bulleted = trailing_off = terminals = short = sentences = 0
-    stopped = 0
-    word, size, kinds, closed = SEED, 0, 0, False
-    packed, length, core, core_length = np.uint64(0), 0, np.uint64(0), 0
-    line, line_size, opening, closing, trail, spaced = SEED, 0, -1, 0, 0, False
+    bulleted = trailing_off = terminals = short = sentences = stopped = 0
+    word, word_start, kinds, closed = SEED, 0, 0, False
+    core_start = core_end = -1
+    line, line_start, opening, closing, trail, spaced = SEED, 0, -1, 0, 0, False
     line_words, line_longest, line_ends, line_closed = 0, 0, 0, False
     paragraph, paragraph_size = SEED, 0
     while at <= end:
+        begin = at
         if at < end:
-            code, width = np.int64(data[at]), 1
-            if code >= 0xF0:
-                code = (code & 7) << 18 | (np.int64(data[at + 1]) & 63) << 12
-                code |= (np.int64(data[at + 2]) & 63) << 6 | np.int64(data[at + 3]) & 63
-                width = 4
-            elif code >= 0xE0:
-                code = (code & 15) << 12 | (np.int64(data[at + 1]) & 63) << 6
-                code |= np.int64(data[at + 2]) & 63
-                width = 3
-            elif code >= 0xC0:
-                code = (code & 31) << 6 | np.int64(data[at + 1]) & 63
-                width = 2
-            chars += 1
+            code, at = _decode(data, at)
             kind = classes[code]
+            chars += 1
         else:
-            code, width, kind = -1, 1, SPACE
-        at += width
-        if code == DOT:
-            dots += 1
-            if dots == 3:
-                ellipses, dots = ellipses + 1, 0
-        else:
-            dots = 0
-            ellipses += code == ELLIPSIS
-            hashes += code == HASH
-        if kind & SPACE:
-            if size:
-                words[n_words], word_chars[n_words] = word ^ (word >> MIX), size
-                n_words += 1
-                alphabetic += (kinds & ALPHABETIC) != 0
-                if kinds & ALPHANUMERIC:
-                    plain_words += 1
-                    plain_chars += size
-                if 1 < core_length < 5:
-                    for each in range(stops.size):
-                        if stops[each] == core:
-                            stopped |= 1 << each
-                line_words += 1
-                line_longest = max(line_longest, size)
-                line_ends += closed
-                line_closed, closed = closed, False
-                word, size, kinds = SEED, 0, 0
-                packed, length, core, core_length = np.uint64(0), 0, np.uint64(0), 0
-            spaced = True
-        else:
+            code, at, kind = -1, at + 1, SPACE
+        if not kind & SPACE:
             word = (word ^ np.uint64(code)) * BYTE
-            size += 1
             kinds |= kind
-            if kind & ALPHANUMERIC:
-                length += 1
-                packed = packed << np.uint64(8) | np.uint64(code if code < 128 else 255)
-                core, core_length = packed, length
-            elif length:
-                length += 1
-                packed = packed << np.uint64(8) | np.uint64(255)
-            if kind & TERMINAL:
-                closed = True
-            elif not kind & CLOSER:
-                closed = False
             if opening == -1:
                 opening = code
+            if kind == LETTER:  # most of any text
+                core_start = begin if core_start == -1 else core_start
+                first = at
+                while at < end and data[at] < 128 and classes[data[at]] == LETTER:
+                    word = (word ^ np.uint64(data[at])) * BYTE
+                    at += 1
+                chars += at - first
+                core_end, closed, trail, dots, closing = at, False, 0, 0, LETTER_A
+                spaced = False
+                continue
+            if kind & ALPHANUMERIC:
+                core_start = begin if core_start == -1 else core_start
+                core_end = at
+            closed = (kind & TERMINAL) != 0 or (closed and (kind & CLOSER) != 0)
+            dots = dots + 1 if code == DOT else 0
+            ellipses += code == ELLIPSIS or dots == 3
+            dots = 0 if dots == 3 else dots
+            hashes += code == HASH
             trail = (0 if spaced else trail) + 1 if code == DOT else 0
             spaced, closing = False, code
+            continue
+        dots, spaced = 0, True
+        size = chars - (code != -1) - word_start
+        word_start = chars
+        if size:
+            words[n_words], word_chars[n_words] = word ^ (word >> MIX), size
+            line = line * M + words[n_words]
+            n_words += 1
+            alphabetic += (kinds & ALPHABETIC) != 0
+            if kinds & ALPHANUMERIC:
+                plain_words += 1
+                plain_chars += size
+            if 1 < core_end - core_start < 5:
+                stopped |= _stop(data, core_start, core_end, stops)
+            line_words += 1
+            line_longest = max(line_longest, size)
+            line_ends += closed
+            word, kinds, line_closed, closed = SEED, 0, closed, False
+            core_start = core_end = -1
         if code != NEWLINE and code != -1:
             line = (line ^ np.uint64(code)) * BYTE
-            line_size += 1
             continue
         newlines += code == NEWLINE
-        if code == NEWLINE or line_size:
-            all_lines += 1
+        line_size = chars - (code == NEWLINE) - line_start
+        line_start = chars
+        all_lines += code == NEWLINE or line_size > 0
         if opening != -1:
             final = classes[closing]
             terminals += (final & TERMINAL) != 0
             short += line_size <= limits[0]
             bulleted += opening == BULLET or opening == DASH
-            trails = trail >= 3 or closing == ELLIPSIS
-            trailing_off += trails
+            trailing_off += trail >= 3 or closing == ELLIPSIS
             kept = (final & C4_END) != 0 and trail < 3
             if kept and line_words >= limits[1] and line_longest <= limits[2]:
                 sentences += line_ends + (0 if line_closed else 1)
@@ -263,7 +278,7 @@ def _read(
             paragraphs[n_paragraphs], paragraph_chars[n_paragraphs] = paragraph, paragraph_size
             n_paragraphs += 1
             paragraph, paragraph_size = SEED, 0
-        line, line_size, opening, closing, trail, spaced = SEED, 0, -1, 0, 0, False
+        line, opening, closing, trail, spaced = SEED, -1, 0, 0, False
         line_words, line_longest, line_ends = 0, 0, 0
     row[0] = chars
     row[1] = plain_words
