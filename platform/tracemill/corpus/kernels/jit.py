@@ -15,3 +15,11 @@ def kernel(function: F) -> F:
         return compiler(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder that can be written to: compiled anew in each process
         return compiler(nogil=True)(function)
+
+
+def part(function: F) -> F:
+    """A function that only kernels call: compiled into them, and stored with them."""
+    from numba import njit
+
+    compiler = cast(Any, njit)
+    return compiler(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tracemill.corpus.kernels.jit import kernel
+from tracemill.corpus.kernels.jit import kernel, part
 from tracemill.corpus.kernels.letters import ALONE, CASED, IGNORABLE, SIGMA, SPACE, SPECIAL
 
 PERMUTATIONS = 128
@@ -22,8 +22,11 @@ PAGE = 4096
 """The smallest page of memory: a read that stays inside one cannot fail."""
 WINDOW = 32 * BLOCK
 """Bytes cut into words before they are hashed, while they are in the nearest cache."""
+FEW, MANY = 24, 1 << 15
+"""Hashes up to which insertion sorts best, and beyond which the upper half is often the same."""
 
-U8, U16, U24, U32, U47 = (np.uint64(bits) for bits in (8, 16, 24, 32, 47))
+U8, U32, U47 = np.uint64(8), np.uint64(32), np.uint64(47)
+U255 = np.uint32(255)
 ONE = np.uint64(1)
 ALL = np.uint64((1 << 64) - 1)
 HIGH = np.uint64(0x8080808080808080)
@@ -123,7 +126,17 @@ def _lowest(typing: Any, bits: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@kernel
+@intrinsic
+def _ones(typing: Any, bits: Any) -> Any:
+    """How many bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+@part
 def _is_ascii(text: np.uint64, size: int) -> bool:
     found = np.uint64(0)
     whole = size & ~7
@@ -138,7 +151,7 @@ def _is_ascii(text: np.uint64, size: int) -> bool:
     return found == np.uint64(0)
 
 
-@kernel
+@part
 def _decode(text: np.uint64, at: int, size: int) -> tuple[int, int]:
     """The code point at a position and its bytes; what is no UTF-8 is taken byte by byte."""
     lead = _load8(text + np.uint64(at))
@@ -153,7 +166,7 @@ def _decode(text: np.uint64, at: int, size: int) -> tuple[int, int]:
     return min(code, 0x10FFFF), np.int64(width)
 
 
-@kernel
+@part
 def _encode(code: int, target: np.uint64) -> int:
     """Write a code point as UTF-8; the number of its bytes."""
     if code < 0x80:
@@ -167,7 +180,7 @@ def _encode(code: int, target: np.uint64) -> int:
     return width
 
 
-@kernel
+@part
 def _final_sigma(text: np.uint64, at: int, size: int, kinds: Any) -> bool:
     """Whether a capital sigma ends a word: cased before, not after, ignorable ones aside."""
     kind = IGNORABLE
@@ -188,7 +201,7 @@ def _final_sigma(text: np.uint64, at: int, size: int, kinds: Any) -> bool:
     return not kind & CASED
 
 
-@kernel
+@part
 def _fold(text: np.uint64, size: int, folded: Any, kinds: Any, lower: Any) -> int:
     """Copy a text in lower case (ASCII as it is), every border of a word an ASCII blank."""
     at = 0
@@ -229,33 +242,36 @@ def _fold(text: np.uint64, size: int, folded: Any, kinds: Any, lower: Any) -> in
     return np.int64(to - start)
 
 
-@kernel
+@part
 def _murmur_step(hashed: np.uint64, block: np.uint64) -> np.uint64:
     block *= MURMUR
     return (hashed ^ (block ^ block >> U47) * MURMUR) * MURMUR
 
 
-@kernel
+@part
 def _murmur_end(hashed: np.uint64) -> np.uint64:
     hashed = (hashed ^ hashed >> U47) * MURMUR
     return hashed ^ hashed >> U47
 
 
-@kernel
+@part
 def _word_hash(text: np.uint64, size: int) -> np.uint64:
     """MurmurHash64A, seed 0; seven bytes after the word can be read."""
     hashed = np.uint64(size) * MURMUR
     whole = size & ~7
-    for at in range(0, whole, 8):
-        hashed = _murmur_step(hashed, _load64(text + np.uint64(at)))
+    if size < 16:
+        longer = _murmur_step(hashed, _load64(text))
+        hashed = longer if size >= 8 else hashed
+    else:
+        for at in range(0, whole, 8):
+            hashed = _murmur_step(hashed, _load64(text + np.uint64(at)))
     rest = np.uint64(size & 7)
-    if rest:
-        tail = _load64(text + np.uint64(whole)) & ((ONE << rest * U8) - ONE)
-        hashed = (hashed ^ tail) * MURMUR
+    tail = _load64(text + np.uint64(whole)) & ((ONE << rest * U8) - ONE)
+    hashed = (hashed ^ tail) * MURMUR if rest else hashed
     return _murmur_end(hashed)
 
 
-@kernel
+@part
 def _borders(text: np.uint64, at: int, size: int, target: np.uint64) -> np.uint64:
     """The bits of the next 64 bytes that belong to words, none behind the end."""
     source = text + np.uint64(at)
@@ -270,7 +286,7 @@ def _borders(text: np.uint64, at: int, size: int, target: np.uint64) -> np.uint6
     return _block(source, to) & ((ONE << np.uint64(left)) - ONE)
 
 
-@kernel
+@part
 def _hash_words(text: np.uint64, size: int, folded: Any, edges: Any, hashes: Any) -> int:
     """Hash the words of a text, of which `folded` gets a copy in lower case; how many there are."""
     target = np.uint64(folded.ctypes.data)
@@ -281,10 +297,13 @@ def _hash_words(text: np.uint64, size: int, folded: Any, edges: Any, hashes: Any
             bits = _borders(text, at, size, target)
             edge = bits ^ (bits << ONE | carry)
             carry = bits >> np.uint64(63)
-            while edge:
-                edges[found] = at + _lowest(edge)
-                edge &= edge - ONE
-                found += 1
+            end = found + _ones(edge)
+            while found < end:
+                for each in range(found, found + 8):
+                    edges[each] = at + _lowest(edge)
+                    edge &= edge - ONE
+                found += 8
+            found = end
         for pair in range(found >> 1):
             start = edges[2 * pair]
             hashes[count] = _word_hash(target + np.uint64(start), edges[2 * pair + 1] - start)
@@ -297,7 +316,7 @@ def _hash_words(text: np.uint64, size: int, folded: Any, edges: Any, hashes: Any
     return count
 
 
-@kernel
+@part
 def _digest(hashes: Any, count: int) -> np.uint64:
     hashed = np.uint64(8 * count) * MURMUR
     for at in range(count):
@@ -305,7 +324,7 @@ def _digest(hashes: Any, count: int) -> np.uint64:
     return _murmur_end(hashed)
 
 
-@kernel
+@part
 def _shingles(hashes: Any, count: int, values: Any) -> int:
     """The hashes of five words each, in the order of the text; how many there are."""
     if count >= 5:
@@ -322,37 +341,31 @@ def _shingles(hashes: Any, count: int, values: Any) -> int:
     return min(count, 1)
 
 
-@kernel
+@part
 def _spread(values: Any, count: int, spare: Any, shift: int, tally: Any) -> None:
-    """One pass of a radix sort, by the bits from `shift` on that index `tally`."""
-    tally[:] = 0
-    last = np.uint32(tally.size - 1)
+    """One pass of a radix sort, by the eight bits from `shift` on."""
+    for bucket in range(256):
+        tally[bucket] = 0
     for at in range(count):
-        tally[(values[at] >> np.uint32(shift)) & last] += 1
+        tally[(values[at] >> np.uint32(shift)) & U255] += 1
     start = 0
-    for bucket in range(tally.size):
+    for bucket in range(256):
         size = tally[bucket]
         tally[bucket] = start
         start += size
     for at in range(count):
-        value = values[at]
-        bucket = (value >> np.uint32(shift)) & last
-        spare[tally[bucket]] = value
+        bucket = (values[at] >> np.uint32(shift)) & U255
+        spare[tally[bucket]] = values[at]
         tally[bucket] += 1
 
 
-@kernel
+@part
 def _sort(values: Any, count: int, spare: Any, tally: Any) -> None:
-    """Sort hashes, which are spread evenly: by their upper bits, then what is left in place."""
-    if count > 1 << 15:
-        _spread(values, count, spare, 0, tally)
-        _spread(spare, count, values, 11, tally)
-        _spread(values, count, spare, 22, tally)
-        values[:count] = spare[:count]
-        return
-    if count > 24:
-        _spread(values, count, spare, 16, tally[:256])
-        _spread(spare, count, values, 24, tally[:256])
+    """Sort hashes, which are spread evenly: by the upper half, then few are left to move."""
+    if count > FEW:
+        for shift in range(0 if count > MANY else 16, 32, 16):
+            _spread(values, count, spare, shift, tally)
+            _spread(spare, count, values, shift + 8, tally)
     for at in range(1, count):
         value = values[at]
         to = at
@@ -362,7 +375,7 @@ def _sort(values: Any, count: int, spare: Any, tally: Any) -> None:
         values[to] = value
 
 
-@kernel
+@part
 def _unique(values: Any, count: int, out: Any) -> int:
     """Copy sorted values, each once; how many there are."""
     found = 0
@@ -372,7 +385,7 @@ def _unique(values: Any, count: int, out: Any) -> int:
     return found
 
 
-@kernel
+@part
 def _mix(value: np.uint32) -> np.uint32:
     """MurmurHash3's finaliser; numba widens what is not told to stay in 32 bits."""
     value = np.uint32((value ^ value >> np.uint32(16)) * np.uint32(0x85EBCA6B))
@@ -380,12 +393,12 @@ def _mix(value: np.uint32) -> np.uint32:
     return np.uint32(value ^ value >> np.uint32(16))
 
 
-@kernel
+@part
 def _least(a: np.uint32, b: np.uint32, factor: np.uint32, summand: np.uint32) -> np.uint32:
     return min(np.uint32(a * factor + summand), np.uint32(b * factor + summand))
 
 
-@kernel
+@part
 def _minima(shingles: Any, spare: Any, factors: Any, summands: Any, least: Any) -> None:
     """The least value of each permutation; eight shingles a round, the last one repeated."""
     count = shingles.size
@@ -433,7 +446,7 @@ def sketch_documents(
     hashes = np.empty(longest // 2 + PAD, np.uint64)
     values = np.empty(longest // 2 + PAD, np.uint32)
     spare = np.empty(longest // 2 + PAD, np.uint32)
-    tally = np.empty(1 << 11, np.int64)
+    tally = np.empty(256, np.int64)
     out = np.empty(total, np.uint32)
     end = 0  # scratch lives as long as an array of it is named: addresses alone do not hold it
     for document in range(addresses.size):
