@@ -214,7 +214,7 @@ def _follow(links: _Links, sides: "Ints") -> "tuple[Ints, NDArray[np.bool_]]":
         bits = np.where(meets, bits, bits | joining)
 
 
-def _reducer(keys: "Ints") -> "Callable[[Ints], Ints]":
+def _reducer(keys: "Ints") -> "Callable[[NDArray[Any]], NDArray[Any]]":
     """A function: bits of the links -> for each link, the union of those with the same key."""
     import numpy as np
 
@@ -224,7 +224,7 @@ def _reducer(keys: "Ints") -> "Callable[[Ints], Ints]":
     starts, inverse = np.flatnonzero(fresh), np.empty(len(keys), np.int64)
     inverse[order] = np.cumsum(fresh) - 1
 
-    def united(bits: "Ints") -> "Ints":
+    def united(bits: "NDArray[Any]") -> "NDArray[Any]":
         return np.bitwise_or.reduceat(bits[order], starts)[inverse]
 
     return united
@@ -247,15 +247,14 @@ def _components(links: _Links, sides: "Ints", record_ids: "pl.Series") -> "pl.Se
     import numpy as np
     import polars as pl
     import scipy.sparse  # pyright: ignore[reportMissingTypeStubs]
-    import scipy.sparse.csgraph  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.sparse import csgraph  # pyright: ignore[reportMissingTypeStubs]
 
     height, side = len(sides), sides[links.rows] + 1
     at = np.unique(links.values * (MOST_SPLITS + 2) + side, return_inverse=True)[1]
     size = height + (int(at.max()) + 1 if at.size else 0)
     edges = (np.ones(at.size, np.bool_), (links.rows, height + at))
-    sparse = cast(Any, scipy.sparse)
-    graph = sparse.coo_array(edges, (size, size))
-    labels = sparse.csgraph.connected_components(graph, directed=False)[1]
+    graph = cast(Any, scipy.sparse).coo_array(edges, (size, size))
+    labels = cast(Any, csgraph).connected_components(graph, directed=False)[1]
     both = pl.DataFrame({"label": labels[:height], "record_id": record_ids})
     return both.select(pl.col("record_id").min().over("label")).to_series().alias("group_id")
 

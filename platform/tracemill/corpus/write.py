@@ -1,38 +1,33 @@
-"""Tables and data sets on disk: whole or absent, named by what they hold.
+"""Data sets on disk: versions named by what they hold, whole or absent, and never changed.
 
-A table is one Parquet file. A data set is a folder named by its digest, with a manifest; the file
-`current` beside it says which version is in force.
+Rows are sorted outside memory, so that the bytes depend on which rows there are and not on their
+order. The file `current` beside the versions says which one is in force.
 """
 
 import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from tracemill.corpus.card import Measures, Story, card, croissant, facts, front_matter
+from tracemill.corpus.shards import Sorter, write_split
 from tracemill.corpus.split import RATIOS
+from tracemill.corpus.tables import write_table
 from tracemill.errors import InputError
-from tracemill.files import sha256_of, sync, write_atomically, write_text_atomically
+from tracemill.files import sha256_of, sync, write_text_atomically
 
 if TYPE_CHECKING:
     import polars as pl
 
-MANIFEST = "manifest.json"
-
-
-class Table(NamedTuple):
-    """One Parquet file."""
-
-    path: Path
-    rows: int
-    digest: str
-    """SHA-256 of the file, as 64 hex digits."""
+MANIFEST, CARD, CARD_JSON, CROISSANT = "manifest.json", "README.md", "card.json", "croissant.json"
+PLACED = "placed.parquet"
 
 
 class Dataset(NamedTuple):
-    """One version of a data set: a folder with two files for each split, and the manifest."""
+    """One version of a data set: a folder of files for each split, with manifest and card."""
 
     name: str
     digest: str
@@ -42,53 +37,45 @@ class Dataset(NamedTuple):
     """Split -> its number of records."""
 
 
-def write_table(table: "pl.DataFrame | Iterable[pl.DataFrame]", path: Path) -> Table:
-    """Write a frame, or batches with the same columns, to one Parquet file (zstd).
-
-    Batches are written as they come; only one is held. Raises InputError when there is none, since
-    a table without columns is no table.
-    """
-    import polars as pl
-
-    batches = [table] if isinstance(table, pl.DataFrame) else table
-    rows = 0
-
-    def write(aside: Path) -> None:
-        nonlocal rows
-        rows = _write_parquet(batches, aside, path)
-
-    write_atomically(path, write)
-    return Table(path, rows, sha256_of(path))
-
-
 def write_splits(
-    frame: "pl.DataFrame",
+    batches: "Iterable[pl.DataFrame]",
     folder: Path,
     *,
     name: str,
     inputs: Mapping[str, str],
     seed: str,
+    splits: Iterable[str] = RATIOS,
+    formats: Sequence[str] = ("openai",),
+    story: Story | None = None,
 ) -> Dataset:
-    """Write each split as chat JSONL for training and as Parquet with all columns for lineage.
+    """Write a version: `<split>.parquet` with all columns, `<format>/<split>.jsonl`, `hf/`, a card.
 
-    The same rows give the same version, which is then left as it is. `current` names it afterwards.
+    The same rows in any order give the same version, which is then left as it is, with the card
+    that it got first. `current` names it afterwards. Memory stays flat: rows are sorted in buckets.
 
     Args:
-        frame: records with `group_id` and `split`, in any order.
+        batches: records with `group_id` and `split`; all batches have the same columns.
         folder: holds one folder for each version, and `current`.
-        name: of the data set, for its manifest.
+        name: of the data set.
         inputs: what it was made from: name -> digest.
         seed: the salt of the split.
+        splits: are written even when they are empty.
+        formats: `openai`, `anthropic`, `sharegpt` (JSONL), `hf` (a folder for `load_dataset`).
+        story: what earlier steps did, for the card.
+
+    Raises InputError when there is no batch, since a table without columns is no table.
     """
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{uuid.uuid4().hex[:8]}.tmp"
     aside.mkdir()
     try:
-        rows = _write_files(frame.sort("record_id"), aside)
-        files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
+        measures = Measures()
+        rows = _write_files(batches, aside, splits, formats, measures)
+        files = _digests(aside)
         digest = _digest(files, name=name, seed=seed)
         manifest = {"name": name, "digest": digest, "seed": seed, "rows": rows}
         manifest |= {"inputs": dict(inputs), "files": files}
+        _describe(aside, manifest, measures, story or Story())
         write_text_atomically(aside / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         version = _publish(aside, folder / digest[:16])
     finally:
@@ -105,33 +92,103 @@ def current(folder: Path) -> Dataset:
     pointer = folder / "current"
     if not pointer.exists():
         raise InputError(f"no data set in {folder}: build it first")
-    path = folder / pointer.read_text(encoding="utf-8").strip()
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    return _dataset(folder / pointer.read_text(encoding="utf-8").strip())
+
+
+def versions(folder: Path) -> tuple[Dataset, ...]:
+    """Every version, the oldest first."""
+    manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
+    return tuple(_dataset(path.parent) for path in manifests)
+
+
+def version(folder: Path, digest: str) -> Dataset:
+    """The version whose digest begins like this.
+
+    Raises InputError when none does, or several.
+    """
+    found = [each for each in versions(folder) if each.digest.startswith(digest)]
+    if len(found) != 1:
+        there = ", ".join(each.path.name for each in versions(folder)) or "none"
+        raise InputError(
+            f"{len(found) or 'no'} versions in {folder} begin with {digest!r}: there are {there}"
+        )
+    return found[0]
+
+
+def settled(folder: Path, rule: str) -> "pl.DataFrame":
+    """Which records were ever placed under a rule, in which split: `record_id`, `split`."""
+    import polars as pl
+
+    if not (folder / PLACED).exists():
+        return pl.DataFrame(schema={"record_id": pl.String, "split": pl.String})
+    placed = pl.scan_parquet(folder / PLACED).filter(pl.col("rule") == rule)
+    return placed.select("record_id", "split").collect()
+
+
+def settle(folder: Path, rule: str, placed: "pl.DataFrame") -> None:
+    """Remember where records were placed, for `settled`; who stands there already stays.
+
+    Args:
+        folder: of the data set.
+        rule: what decided: records are held to their places under the same rule only. Settings of
+            the split, as text.
+        placed: `record_id` and `split`.
+    """
+    import polars as pl
+
+    path = folder / PLACED
+    fresh = placed.select("record_id", "split", rule=pl.lit(rule))
+    old = pl.read_parquet(path) if path.exists() else fresh.clear()
+    fresh = fresh.join(old, on=["record_id", "rule"], how="anti")
+    if fresh.height or not path.exists():
+        write_table((part for part in (old, fresh)), path)
+
+
+def _write_files(
+    batches: "Iterable[pl.DataFrame]",
+    aside: Path,
+    splits: Iterable[str],
+    formats: Sequence[str],
+    measures: Measures,
+) -> dict[str, int]:
+    spill = aside / "spill"
+    spill.mkdir()
+    with Sorter(spill) as rows:
+        for batch in batches:
+            measures.add(batch)
+            rows.add(batch)
+        names = dict.fromkeys([*splits, *sorted(rows.splits())])
+        counts = {
+            name: write_split(rows.sorted(name), aside, name, formats, measures.used)
+            for name in names
+        }
+    shutil.rmtree(spill)
+    return counts
+
+
+def _describe(aside: Path, manifest: dict[str, Any], measures: Measures, story: Story) -> None:
+    """The card for people, the same for machines, and what a hub reads."""
+    told = facts(manifest, measures, story)
+    text = card(told)
+    write_text_atomically(aside / CARD, text)
+    write_text_atomically(aside / CARD_JSON, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    linked = json.dumps(croissant(told), indent=2, ensure_ascii=False) + "\n"
+    write_text_atomically(aside / CROISSANT, linked)
+    if (aside / "hf").is_dir():
+        write_text_atomically(aside / "hf" / CARD, front_matter(told) + text)
+
+
+def _dataset(path: Path) -> Dataset:
+    try:
+        manifest = cast("dict[str, Any]", json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path} has no {MANIFEST}: build the data set again") from None
     return Dataset(manifest["name"], manifest["digest"], path, manifest["rows"])
 
 
-def _write_files(frame: "pl.DataFrame", folder: Path) -> dict[str, int]:
-    """`<split>.jsonl` and `<split>.parquet` for each split, the usual three even when empty."""
-    import polars as pl
-
-    rows: dict[str, int] = {}
-    for split in dict.fromkeys([*RATIOS, *frame["split"].unique().sort()]):
-        part = frame.filter(pl.col("split") == split)
-        write_table(part, folder / f"{split}.parquet")
-        write_atomically(folder / f"{split}.jsonl", part.select(_messages()).write_ndjson)
-        rows[split] = part.height
-    return rows
-
-
-def _messages() -> "pl.Expr":
-    """A record in OpenAI's chat form: the user says context and question, the assistant answers."""
-    import polars as pl
-
-    query, context = pl.col("user_query"), pl.col("context")
-    asked = pl.when(context == "").then(query).otherwise(context + "\n\n" + query)
-    turns = (("user", asked), ("assistant", pl.col("assistant_response")))
-    structs = (pl.struct(role=pl.lit(role), content=content) for role, content in turns)
-    return pl.concat_list(*structs).alias("messages")
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def _digest(files: dict[str, str], **parts: str) -> str:
@@ -140,7 +197,8 @@ def _digest(files: dict[str, str], **parts: str) -> str:
 
 def _publish(aside: Path, version: Path) -> Path:
     """Rename the finished folder; when another wrote the same version first, theirs stays."""
-    sync(aside)
+    for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
+        sync(folder)
     try:
         aside.rename(version)
     except OSError:
@@ -148,21 +206,3 @@ def _publish(aside: Path, version: Path) -> Path:
             raise
     sync(version.parent)
     return version
-
-
-def _write_parquet(batches: "Iterable[pl.DataFrame]", aside: Path, path: Path) -> int:
-    from pyarrow import parquet
-
-    rows, writer = 0, None
-    try:
-        for batch in batches:
-            arrow = batch.to_arrow()
-            writer = writer or parquet.ParquetWriter(aside, arrow.schema, compression="zstd")
-            writer.write_table(arrow)
-            rows += batch.height
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is None:
-        raise InputError(f"nothing to write to {path}: not even an empty batch with columns")
-    return rows
