@@ -58,9 +58,30 @@ def messages(turns: Any) -> list[Message]:
         raise InputError(f"messages is {kind(turns)}, not a list")
     said: list[Message] = []
     open_calls: list[str] = []
-    for number, turn in enumerate(cast("list[Any]", turns), start=1):
+    for number, turn in enumerate(_answered(cast("list[Any]", turns)), start=1):
         said += _turn(turn, f"message {number}", open_calls)
     return said
+
+
+def _answered(turns: list[Any]) -> list[Any]:
+    """The turns up to the last answer; all of them where there is none, to say what is wrong."""
+    for end in range(len(turns), 0, -1):
+        if isinstance(turns[end - 1], dict):
+            fields = cast("dict[str, Any]", turns[end - 1])
+            content = first(fields, ("content", "value"))
+            says = content.strip() if isinstance(content, str) else content
+            role = first(fields, ("role", "from"))
+            if (says or _is_calling(fields)) and _role(role) == "assistant":
+                return turns[:end]
+    return turns
+
+
+def _is_calling(fields: dict[str, Any]) -> bool:
+    return bool(fields.get("tool_calls") or fields.get("function_call"))
+
+
+def _role(name: Any) -> str | None:
+    return ROLE_NAMES.get(name) if isinstance(name, str) else None
 
 
 def tools(value: Any) -> str | None:
@@ -131,7 +152,7 @@ def _turn(turn: Any, where: str, open_calls: list[str]) -> list[Message]:
         raise InputError(f"{where} is {kind(turn)}, not an object with role and content")
     fields = cast("dict[str, Any]", turn)
     name = first(fields, ("role", "from"))
-    role = ROLE_NAMES.get(name) if isinstance(name, str) else None
+    role = _role(name)
     if role is None:
         said = "is missing" if name is None else f"{str(name)[:40]!r} is not one of "
         raise InputError(f"{where}: role {said}{', '.join(ROLE_NAMES) if name else ''}")

@@ -22,8 +22,10 @@ PLAIN_ROLES = {
     for name, role in ROLE_NAMES.items()
     if role != "tool" and name not in ("function_call", "function")
 }
-CAREFUL_FIELDS = ("tool_calls", "function_call", "tool_call_id", "parts")
+CAREFUL_FIELDS = ("tool_calls", "function_call")
 """Fields of a turn that say more than its text."""
+_OF_PAIRS = ("user_query", "assistant_response", "context", "history")
+"""Columns that say nothing where there are messages."""
 
 
 class Place(NamedTuple):
@@ -44,15 +46,21 @@ def json_schema(sample: dict[str, Any], recipe: Source) -> "pa.Schema | None":
     import pyarrow as pa
 
     tree: dict[str, Any] = {}
-    for column, paths in fields.names(recipe).items():
-        for path in paths:
-            value = fields.reach(sample, path)
-            whole = _grow(tree, [path], _leaf(column, sample.get(path)))
-            if not whole or (
-                "." in path and not _grow(tree, path.split("."), _leaf(column, value))
-            ):
+    paths = fields.names(recipe)
+    has_messages = isinstance(fields.first(sample, paths["messages"]), list)
+    for column in set(paths) - set(_OF_PAIRS) if has_messages else paths:
+        for path in paths[column]:
+            if not _add(tree, path, column, sample):
                 return None
     return pa.schema([(name, _type(each)) for name, each in tree.items()])
+
+
+def _add(tree: dict[str, Any], path: str, column: str, sample: dict[str, Any]) -> bool:
+    """One field to read, by its name and by its path; False where another is in the way."""
+    if not _grow(tree, [path], _leaf(column, sample.get(path))):
+        return False
+    leaf = _leaf(column, fields.reach(sample, path))
+    return "." not in path or _grow(tree, path.split("."), leaf)
 
 
 def _grow(tree: dict[str, Any], path: list[str], leaf: Any) -> bool:
@@ -81,8 +89,10 @@ def _type(node: Any) -> "pa.DataType":
 def _leaf(column: str, value: Any) -> "pa.DataType":
     import pyarrow as pa
 
-    if column == "messages" and (value is None or isinstance(value, list)):
-        return pa.list_(pa.struct(_turn_type(cast("list[Any]", value or [{}]))))
+    if column == "messages":
+        if not isinstance(value, list):
+            return pa.null()
+        return pa.list_(pa.struct(_turn_type(cast("list[Any]", value))))
     if isinstance(value, list):
         return pa.list_(pa.null())
     if isinstance(value, dict) or column in ("tools", "history"):
@@ -99,8 +109,9 @@ def _leaf(column: str, value: Any) -> "pa.DataType":
 def _turn_type(turns: list[Any]) -> "list[tuple[str, pa.DataType]]":
     import pyarrow as pa
 
-    shape = [(name, pa.string()) for name in ("role", "content", "from", "value", "name")]
     first = cast("dict[str, Any]", turns[0]) if turns and isinstance(turns[0], dict) else {}
+    words = ("from", "value", "name") if "from" in first else ("role", "content", "name")
+    shape = [(name, pa.string()) for name in words]
     odd = [
         (name, pa.list_(pa.null()) if first.get(name) == [] else pa.null())
         for name in CAREFUL_FIELDS
@@ -238,6 +249,7 @@ def _TURN() -> "dict[str, Any]":  # noqa: N802
     return {name: pl.String for name in ("role", "content", "name")} | {
         "weight": pl.Int8,
         "odd": pl.Boolean,
+        "blank": pl.Boolean,
     }
 
 
@@ -266,7 +278,7 @@ def _turn(kinds: "dict[str, Any]") -> "pl.Expr":
     role = said.replace_strict(PLAIN_ROLES, default=None, return_dtype=pl.String)
     content = texts("content", "value")
     name = texts("name")
-    odd += [role.is_null(), content.is_null(), content.str.strip_chars(fields.BLANKS) == ""]
+    odd += [role.is_null(), content.is_null()]
     odd.append(weight.is_not_null() & ~weight.is_in([0, 1]))
     return pl.struct(
         role=role,
@@ -274,6 +286,7 @@ def _turn(kinds: "dict[str, Any]") -> "pl.Expr":
         name=pl.when(name != "").then(name),
         weight=pl.when(role == "assistant").then(weight.cast(pl.Int8, strict=False)),
         odd=pl.any_horizontal(odd).fill_null(True),
+        blank=content.str.strip_chars(fields.BLANKS) == "",
     )
 
 
@@ -292,16 +305,17 @@ def _chats(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
         return found.clear()
     turn = pl.element().struct
     each = pl.col("messages").list
-    answers = each.eval(turn.field("role") == "assistant")
-    odd = each.eval(turn.field("odd")).list.any()
+    answers = each.eval((turn.field("role") == "assistant") & ~turn.field("blank"))
     found = found.with_columns(
-        pl.col("odd") | (odd | ~answers.list.any()).fill_null(True),
+        pl.col("odd")
+        | (each.eval(turn.field("odd")).list.any() | ~answers.list.any()).fill_null(True),
         last=answers.list.last(),
         after=answers.list.reverse().list.arg_max(),
     )
     if not found["last"].fill_null(True).all():
         end = each.len().cast(pl.Int64) - pl.col("after")
         found = found.with_columns(pl.col("messages").list.head(end))
+    found = found.with_columns(pl.col("odd") | each.eval(turn.field("blank")).list.any())
     return _with_system(found.drop("last", "after"))
 
 
@@ -327,6 +341,7 @@ def _message(role: str, content: "pl.Expr") -> "pl.Expr":
         name=pl.lit(None, pl.String),
         weight=pl.lit(None, pl.Int8),
         odd=pl.lit(False),
+        blank=pl.lit(False),
     )
 
 
@@ -349,9 +364,29 @@ def _pairs(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
         .then(pl.concat_str(query, context, separator="\n\n"))
         .otherwise(pl.concat_str(context, query, separator="\n\n"))
     )
-    said = pl.concat_list(_message("user", asked), _message("assistant", response))
     odd = pl.col("odd") | blank(query) | blank(response)
-    return _with_system(found.with_columns(said.alias("messages"), odd))
+    found = found.with_columns(asked.alias("user_query"), odd)
+    said = _side_by_side(found["user_query"], found["assistant_response"])
+    return _with_system(found.with_columns(said.alias("messages")))
+
+
+def _side_by_side(asked: "pl.Series", answered: "pl.Series") -> "pl.Series":
+    """Two messages a row. Lists of structs are slow to put together, a reshaped column is not."""
+    import polars as pl
+
+    turns = pl.DataFrame({"content": pl.concat([asked, answered])}).select(
+        role=pl.when(pl.int_range(pl.len()) < len(asked))
+        .then(pl.lit("user"))
+        .otherwise(pl.lit("assistant")),
+        content="content",
+        name=pl.lit(None, pl.String),
+        weight=pl.lit(None, pl.Int8),
+        odd=pl.lit(False),
+        blank=pl.lit(False),
+    )
+    order = pl.int_range(2 * len(asked), eager=True)
+    turns = turns[order // 2 + order % 2 * len(asked)]
+    return turns.to_struct("messages").reshape((len(asked), 2)).arr.to_list()
 
 
 def _converted(found: "pl.DataFrame", column: str) -> "pl.DataFrame":
