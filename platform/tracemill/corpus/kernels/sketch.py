@@ -5,14 +5,12 @@ folded to lower case with one blank at every border that the masks must see. All
 whatever is read lies in the document, in its memory page, or in scratch with `PAD` bytes to spare.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from tracemill.corpus.kernels.jit import kernel, part
+from tracemill.corpus.kernels.jit import instruction, kernel, part
 from tracemill.corpus.kernels.letters import ALONE, CASED, IGNORABLE, SIGMA, SPACE, SPECIAL
 
 PERMUTATIONS = 128
@@ -34,7 +32,13 @@ MURMUR = np.uint64(0xC6A4A7935BD1E995)
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 EMPTY = np.uint32(0xFFFFFFFF)
 
-_BYTES = ir.VectorType(ir.IntType(8), BLOCK)
+Bits: TypeAlias = Any
+"""An unsigned number: an address, a hash, a mask."""
+Values: TypeAlias = Any
+"""An array of one row or more."""
+
+_BYTE, _WORD = ir.IntType(8), ir.IntType(64)
+_BYTES = ir.VectorType(_BYTE, BLOCK)
 
 
 def _each(value: int) -> ir.Constant:
@@ -49,95 +53,59 @@ def _within(builder: ir.IRBuilder, text: Any, first: int, count: int) -> Any:
     return builder.icmp_unsigned("<", builder.sub(text, _each(first)), _each(count))
 
 
-@intrinsic
-def _load8(typing: Any, address: Any) -> Any:
-    """The byte at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte = builder.load(_at(builder, args[0], ir.IntType(8)), align=1)
-        return builder.zext(byte, ir.IntType(64))
-
-    return types.uint64(types.uint64), generate
+@instruction("uint64", "uint64")
+def _load8(builder: ir.IRBuilder, address: Any) -> Any:
+    return builder.zext(builder.load(_at(builder, address, _BYTE), align=1), _WORD)
 
 
-@intrinsic
-def _load64(typing: Any, address: Any) -> Any:
-    """The eight bytes at an address, least first."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_at(builder, args[0], ir.IntType(64)), align=1)
-
-    return types.uint64(types.uint64), generate
+@instruction("uint64", "uint64")
+def _load64(builder: ir.IRBuilder, address: Any) -> Any:
+    return builder.load(_at(builder, address, _WORD), align=1)
 
 
-@intrinsic
-def _store8(typing: Any, address: Any, byte: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte = builder.trunc(args[1], ir.IntType(8))
-        builder.store(byte, _at(builder, args[0], ir.IntType(8)), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint64), generate
+@instruction("void", "uint64", "uint64")
+def _store8(builder: ir.IRBuilder, address: Any, byte: Any) -> None:
+    builder.store(builder.trunc(byte, _BYTE), _at(builder, address, _BYTE), align=1)
 
 
-@intrinsic
-def _store64(typing: Any, address: Any, bytes: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], _at(builder, args[0], ir.IntType(64)), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint64), generate
+@instruction("void", "uint64", "uint64")
+def _store64(builder: ir.IRBuilder, address: Any, eight: Any) -> None:
+    builder.store(eight, _at(builder, address, _WORD), align=1)
 
 
-@intrinsic
-def _block(typing: Any, source: Any, target: Any) -> Any:
+@instruction("uint64", "uint64", "uint64")
+def _block(builder: ir.IRBuilder, source: Any, target: Any) -> Any:
     """Copy 64 bytes in lower case (ASCII); a bit for each that is no white space, first lowest."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        text = builder.load(_at(builder, args[0], _BYTES), align=1)
-        shift = builder.select(_within(builder, text, 65, 26), _each(32), _each(0))
-        builder.store(builder.add(text, shift), _at(builder, args[1], _BYTES), align=1)
-        blank = builder.icmp_unsigned("==", text, _each(32))
-        for first, count in ((9, 5), (28, 4)):  # tab to return; the four separators
-            blank = builder.or_(blank, _within(builder, text, first, count))
-        return builder.bitcast(builder.not_(blank), ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), generate
+    text = builder.load(_at(builder, source, _BYTES), align=1)
+    shift = builder.select(_within(builder, text, 65, 26), _each(32), _each(0))
+    builder.store(builder.add(text, shift), _at(builder, target, _BYTES), align=1)
+    blank = builder.icmp_unsigned("==", text, _each(32))
+    for first, count in ((9, 5), (28, 4)):  # tab to return; the four separators
+        blank = builder.or_(blank, _within(builder, text, first, count))
+    return builder.bitcast(builder.not_(blank), _WORD)
 
 
-@intrinsic
-def _foreign(typing: Any, source: Any) -> Any:
+@instruction("uint64", "uint64")
+def _foreign(builder: ir.IRBuilder, source: Any) -> Any:
     """A bit for each of 64 bytes that is not ASCII."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        text = builder.load(_at(builder, args[0], _BYTES), align=1)
-        return builder.bitcast(builder.icmp_signed("<", text, _each(0)), ir.IntType(64))
-
-    return types.uint64(types.uint64), generate
+    text = builder.load(_at(builder, source, _BYTES), align=1)
+    return builder.bitcast(builder.icmp_signed("<", text, _each(0)), _WORD)
 
 
-@intrinsic
-def _lowest(typing: Any, bits: Any) -> Any:
+@instruction("int64", "uint64")
+def _lowest(builder: ir.IRBuilder, bits: Any) -> Any:
     """The index of the lowest bit that is set; 64 if none is."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.uint64), generate
+    return builder.cttz(bits, ir.Constant(ir.IntType(1), 0))
 
 
-@intrinsic
-def _ones(typing: Any, bits: Any) -> Any:
+@instruction("int64", "uint64")
+def _ones(builder: ir.IRBuilder, bits: Any) -> Any:
     """How many bits are set."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return types.int64(types.uint64), generate
+    return builder.ctpop(bits)
 
 
 @part
-def _is_ascii(text: np.uint64, size: int) -> bool:
+def _is_ascii(text: Bits, size: int) -> bool:
     found = np.uint64(0)
     whole = size & ~7
     if size >= BLOCK:
@@ -152,7 +120,7 @@ def _is_ascii(text: np.uint64, size: int) -> bool:
 
 
 @part
-def _decode(text: np.uint64, at: int, size: int) -> tuple[int, int]:
+def _decode(text: Bits, at: int, size: int) -> tuple[int, int]:
     """The code point at a position and its bytes; what is no UTF-8 is taken byte by byte."""
     lead = _load8(text + np.uint64(at))
     width = 1 + (lead >= np.uint64(0xC0)) + (lead >= np.uint64(0xE0)) + (lead >= np.uint64(0xF0))
@@ -167,7 +135,7 @@ def _decode(text: np.uint64, at: int, size: int) -> tuple[int, int]:
 
 
 @part
-def _encode(code: int, target: np.uint64) -> int:
+def _encode(code: int, target: Bits) -> int:
     """Write a code point as UTF-8; the number of its bytes."""
     if code < 0x80:
         _store8(target, np.uint64(code))
@@ -181,7 +149,7 @@ def _encode(code: int, target: np.uint64) -> int:
 
 
 @part
-def _final_sigma(text: np.uint64, at: int, size: int, kinds: Any) -> bool:
+def _final_sigma(text: Bits, at: int, size: int, kinds: Values) -> bool:
     """Whether a capital sigma ends a word: cased before, not after, ignorable ones aside."""
     kind = IGNORABLE
     back = at
@@ -202,7 +170,7 @@ def _final_sigma(text: np.uint64, at: int, size: int, kinds: Any) -> bool:
 
 
 @part
-def _fold(text: np.uint64, size: int, folded: Any, kinds: Any, lower: Any) -> int:
+def _fold(text: Bits, size: int, folded: Values, kinds: Values, lower: Values) -> int:
     """Copy a text in lower case (ASCII as it is), every border of a word an ASCII blank."""
     at = 0
     start = np.uint64(folded.ctypes.data)
@@ -243,19 +211,19 @@ def _fold(text: np.uint64, size: int, folded: Any, kinds: Any, lower: Any) -> in
 
 
 @part
-def _murmur_step(hashed: np.uint64, block: np.uint64) -> np.uint64:
+def _murmur_step(hashed: Bits, block: Bits) -> Bits:
     block *= MURMUR
     return (hashed ^ (block ^ block >> U47) * MURMUR) * MURMUR
 
 
 @part
-def _murmur_end(hashed: np.uint64) -> np.uint64:
+def _murmur_end(hashed: Bits) -> Bits:
     hashed = (hashed ^ hashed >> U47) * MURMUR
     return hashed ^ hashed >> U47
 
 
 @part
-def _word_hash(text: np.uint64, size: int) -> np.uint64:
+def _word_hash(text: Bits, size: int) -> Bits:
     """MurmurHash64A, seed 0; seven bytes after the word can be read."""
     hashed = np.uint64(size) * MURMUR
     whole = size & ~7
@@ -272,7 +240,7 @@ def _word_hash(text: np.uint64, size: int) -> np.uint64:
 
 
 @part
-def _borders(text: np.uint64, at: int, size: int, target: np.uint64) -> np.uint64:
+def _borders(text: Bits, at: int, size: int, target: Bits) -> Bits:
     """The bits of the next 64 bytes that belong to words, none behind the end."""
     source = text + np.uint64(at)
     to = target + np.uint64(at)
@@ -287,7 +255,7 @@ def _borders(text: np.uint64, at: int, size: int, target: np.uint64) -> np.uint6
 
 
 @part
-def _hash_words(text: np.uint64, size: int, folded: Any, edges: Any, hashes: Any) -> int:
+def _hash_words(text: Bits, size: int, folded: Values, edges: Values, hashes: Values) -> int:
     """Hash the words of a text, of which `folded` gets a copy in lower case; how many there are."""
     target = np.uint64(folded.ctypes.data)
     count = found = 0
@@ -317,7 +285,7 @@ def _hash_words(text: np.uint64, size: int, folded: Any, edges: Any, hashes: Any
 
 
 @part
-def _digest(hashes: Any, count: int) -> np.uint64:
+def _digest(hashes: Values, count: int) -> Bits:
     hashed = np.uint64(8 * count) * MURMUR
     for at in range(count):
         hashed = _murmur_step(hashed, hashes[at])
@@ -325,14 +293,14 @@ def _digest(hashes: Any, count: int) -> np.uint64:
 
 
 @part
-def _shingles(hashes: Any, count: int, values: Any) -> int:
+def _shingles(hashes: Values, count: int, values: Values) -> int:
     """The hashes of five words each, in the order of the text; how many there are."""
     if count >= 5:
         for at in range(count - 4):
-            rolled = hashes[at] * MULTIPLIER + hashes[at + 1]
-            rolled = rolled * MULTIPLIER + hashes[at + 2]
-            rolled = rolled * MULTIPLIER + hashes[at + 3]
-            values[at] = (rolled * MULTIPLIER + hashes[at + 4]) >> U32
+            rolled = hashes[at]
+            for word in range(at + 1, at + 5):
+                rolled = rolled * MULTIPLIER + hashes[word]
+            values[at] = rolled >> U32
         return count - 4
     rolled = np.uint64(0)
     for at in range(count):
@@ -342,7 +310,7 @@ def _shingles(hashes: Any, count: int, values: Any) -> int:
 
 
 @part
-def _spread(values: Any, count: int, spare: Any, shift: int, tally: Any) -> None:
+def _spread(values: Values, count: int, spare: Values, shift: int, tally: Values) -> None:
     """One pass of a radix sort, by the eight bits from `shift` on."""
     for bucket in range(256):
         tally[bucket] = 0
@@ -360,7 +328,7 @@ def _spread(values: Any, count: int, spare: Any, shift: int, tally: Any) -> None
 
 
 @part
-def _sort(values: Any, count: int, spare: Any, tally: Any) -> None:
+def _sort(values: Values, count: int, spare: Values, tally: Values) -> None:
     """Sort hashes, which are spread evenly: by the upper half, then few are left to move."""
     if count > FEW:
         for shift in range(0 if count > MANY else 16, 32, 16):
@@ -376,7 +344,7 @@ def _sort(values: Any, count: int, spare: Any, tally: Any) -> None:
 
 
 @part
-def _unique(values: Any, count: int, out: Any) -> int:
+def _unique(values: Values, count: int, out: Values) -> int:
     """Copy sorted values, each once; how many there are."""
     found = 0
     for at in range(count):
@@ -386,7 +354,7 @@ def _unique(values: Any, count: int, out: Any) -> int:
 
 
 @part
-def _mix(value: np.uint32) -> np.uint32:
+def _mix(value: Bits) -> Bits:
     """MurmurHash3's finaliser; numba widens what is not told to stay in 32 bits."""
     value = np.uint32((value ^ value >> np.uint32(16)) * np.uint32(0x85EBCA6B))
     value = np.uint32((value ^ value >> np.uint32(13)) * np.uint32(0xC2B2AE35))
@@ -394,12 +362,14 @@ def _mix(value: np.uint32) -> np.uint32:
 
 
 @part
-def _least(a: np.uint32, b: np.uint32, factor: np.uint32, summand: np.uint32) -> np.uint32:
+def _least(a: Bits, b: Bits, factor: Bits, summand: Bits) -> Bits:
     return min(np.uint32(a * factor + summand), np.uint32(b * factor + summand))
 
 
 @part
-def _minima(shingles: Any, spare: Any, factors: Any, summands: Any, least: Any) -> None:
+def _minima(
+    shingles: Values, spare: Values, factors: Values, summands: Values, least: Values
+) -> None:
     """The least value of each permutation; eight shingles a round, the last one repeated."""
     count = shingles.size
     least[:] = EMPTY
@@ -419,15 +389,15 @@ def _minima(shingles: Any, spare: Any, factors: Any, summands: Any, least: Any) 
 
 @kernel
 def sketch_documents(
-    addresses: Any,
-    lengths: Any,
-    kinds: Any,
-    lower: Any,
-    permutations: Any,
-    signatures: Any,
-    digests: Any,
-    counts: Any,
-) -> Any:
+    addresses: Values,
+    lengths: Values,
+    kinds: Values,
+    lower: Values,
+    permutations: Values,
+    signatures: Values,
+    digests: Values,
+    counts: Values,
+) -> Values:
     """Sketch n documents; returns their shingle hashes, sorted and unique within each.
 
     Args:
