@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import ftfy
     import polars as pl
 
+DEFAULTS = Source()
+
 CONTROL = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\x{FEFF}\x{FFFE}\x{FFFF}]"
 """Control and non-characters, but for tab, line feed and carriage return."""
 
@@ -26,7 +28,7 @@ UNTIDY = r"[\x00-\x08\x0B-\x1F\x7F]|[ \t]\n|\n{4}"
 """What needs repair inside a text of ASCII alone."""
 
 
-def clean(frame: "pl.DataFrame", recipe: Source = Source()) -> Judged:
+def clean(frame: "pl.DataFrame", recipe: Source = DEFAULTS) -> Judged:
     """Repair the messages of records, then drop those that break a rule of their source.
 
     Each row stands alone, so batches give the same rows as the whole. Cleaning twice is cleaning
@@ -39,9 +41,9 @@ def clean(frame: "pl.DataFrame", recipe: Source = Source()) -> Judged:
 
     chosen = rules.chosen(recipe.rules)
     repaired = frame.with_columns(_repaired(rules.unwanted_lines(chosen)))
-    reason = rules.reasons(repaired.select(_answer(), _question()), chosen)
-    reason = pl.select(pl.coalesce(_rated(frame, recipe), reason)).to_series()
-    judged = repaired.with_columns(_foreign(repaired, reason, recipe).alias("reason"))
+    texts = repaired.select(_answer(), _question())
+    found = _foreign(texts["answer"], rules.reasons(texts, chosen), recipe.languages)
+    judged = repaired.with_columns(pl.coalesce(_rated(recipe), pl.lit(found)).alias("reason"))
     return Judged(
         judged.filter(pl.col("reason").is_null()).drop("reason"),
         judged.filter(pl.col("reason").is_not_null()),
@@ -76,28 +78,27 @@ def _question() -> "pl.Expr":
     return pl.col("messages").list.eval(asked).list.last().alias("question")
 
 
-def _rated(frame: "pl.DataFrame", recipe: Source) -> "pl.Series":
+def _rated(recipe: Source) -> "pl.Expr":
     import polars as pl
 
-    least = recipe.min_rating
-    why = None if least is None else f"rated under {least:g}"
-    bad = pl.lit(False) if least is None else pl.col("rating") < least
-    return frame.select(pl.when(bad).then(pl.lit(why, pl.String))).to_series()
+    if recipe.min_rating is None:
+        return pl.lit(None, pl.String)
+    why = pl.lit(f"rated under {recipe.min_rating:g}")
+    return pl.when(pl.col("rating") < recipe.min_rating).then(why)
 
 
-def _foreign(frame: "pl.DataFrame", reason: "pl.Series", recipe: Source) -> "pl.Series":
-    """The reasons, and one for each answer so far kept that is in no language of the recipe."""
+def _foreign(answers: "pl.Series", reason: "pl.Series", wanted: Sequence[str]) -> "pl.Series":
+    """The reasons, and one for each answer so far kept that is in none of these languages."""
     import polars as pl
 
-    if not recipe.languages:
+    if not wanted:
         return reason
-    languages.check(recipe.languages)
+    languages.check(wanted)
     undecided = reason.is_null().arg_true()
-    answers = frame.select(_answer()).to_series().gather(undecided)
-    language = languages.identify(answers).alias("language")
-    why = pl.format("language: {} is not {}", "language", pl.lit(" or ".join(recipe.languages)))
-    foreign = pl.when(~pl.col("language").is_in(recipe.languages)).then(why)
-    return reason.scatter(undecided, language.to_frame().select(foreign).to_series())
+    found = languages.identify(answers.gather(undecided)).to_frame("language")
+    why = pl.format("language: {} is not {}", "language", pl.lit(" or ".join(wanted)))
+    foreign = pl.when(~pl.col("language").is_in(wanted)).then(why)
+    return reason.scatter(undecided, found.select(foreign).to_series())
 
 
 def _repaired(unwanted: str | None) -> "pl.Expr":

@@ -20,6 +20,8 @@ LEAST_CHARACTERS = 10
 SAMPLE = 300
 """Characters of a text that are looked at: more costs time and changes next to nothing."""
 
+NO_PROSE = r"https?://\S+|[^\p{L}\p{M}'\x{2019}.,;:!?\s-]+"
+
 LEAST_CONFIDENCE = 0.5
 
 
@@ -53,7 +55,7 @@ def check(codes: Sequence[str]) -> None:
 def _sample(texts: "pl.Series") -> "pl.Series":
     """The prose at the beginning: no code block, address, number or sign says much of language."""
     plain = texts.str.head(4 * SAMPLE).str.replace_all(r"(?s)```.*?(```|\z)", " ")
-    return plain.str.replace_all(r"https?://\S+|[^\p{L}\p{M}'’.,;:!?\s-]+", " ").str.head(SAMPLE)
+    return plain.str.replace_all(NO_PROSE, " ").str.head(SAMPLE)
 
 
 def _long_enough(texts: "pl.Series") -> "pl.Series":

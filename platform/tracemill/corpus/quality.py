@@ -45,7 +45,7 @@ C4_LINE_WORDS, C4_LONGEST_WORD = 5, 1_000
 C4_ENDS = ".?!\"'"
 """What such a line ends in, but never an ellipsis."""
 
-CLOSERS = "\"')]}*_`”’»›」』）"
+CLOSERS = "\"')]}*_`”’»›」』）"  # noqa: RUF001
 """May stand between the end of a sentence and the white space after it."""
 
 TERMINALS = (
@@ -67,7 +67,7 @@ PLAIN = 5_000
 
 _CHUNK = 4_096
 _UNICODE = 0x110000
-_LETTERS_END = 0x40000
+LETTERS_END = 0x40000
 """No letter or white space from here on, as of Unicode 17; a test tells if not."""
 
 _compiled = False
@@ -129,7 +129,7 @@ def classes() -> NDArray[np.uint8]:
     from tracemill.corpus.kernels import quality as kinds
 
     table = np.zeros(_UNICODE, np.uint8)
-    for code in range(_LETTERS_END):
+    for code in range(LETTERS_END):
         letter = chr(code)
         table[code] = (
             kinds.SPACE * letter.isspace()

@@ -4,6 +4,8 @@ Only how an answer begins counts, and only a short one: a text about refusals, a
 on to help, and "I cannot find a table for two" are answers.
 """
 
+# ruff: noqa: RUF001
+
 LONGEST = 400
 """Characters. A longer answer says more than no, however it begins."""
 

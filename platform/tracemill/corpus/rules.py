@@ -140,13 +140,13 @@ def reasons(texts: "pl.DataFrame", rules: Sequence[Rule]) -> "pl.Series":
 
     plain = [rule for rule in rules if rule.measure not in quality.COLUMNS]
     counted = [rule for rule in rules if rule.measure in quality.COLUMNS]
-    found = texts.select(_reason(plain, measures())).to_series()
+    found = texts.with_columns(_reason(plain, measures()))["reason"]
     undecided = (found.is_null() & texts["answer"].is_not_null()).arg_true()
     if not counted or not undecided.len():
         return found
     numbers = quality.statistics(texts["answer"].gather(undecided))
     columns = {name: pl.col(name) for name in quality.COLUMNS}
-    return found.scatter(undecided, numbers.select(_reason(counted, columns)).to_series())
+    return found.scatter(undecided, numbers.with_columns(_reason(counted, columns))["reason"])
 
 
 def measures() -> "dict[str, pl.Expr]":

@@ -264,7 +264,7 @@ def _read(
             final = classes[closing]
             terminals += (final & TERMINAL) != 0
             short += line_size <= limits[0]
-            bulleted += opening == BULLET or opening == DASH
+            bulleted += (opening == BULLET) | (opening == DASH)
             trailing_off += trail >= 3 or closing == ELLIPSIS
             kept = (final & C4_END) != 0 and trail < 3
             if kept and line_words >= limits[1] and line_longest <= limits[2]:
