@@ -8,12 +8,13 @@ In one pass: `deduplicate`. For a stream, or records that come day by day, twice
 `add(index, batch)` for all of them, then `decide(batch, index.decisions())`.
 """
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from tracemill.corpus import records, sketch
 from tracemill.corpus.near import index as near
 from tracemill.corpus.near import settle
 from tracemill.corpus.near.bands import Policy, bands, rule
+from tracemill.corpus.near.explain import Explanation, compare
 from tracemill.corpus.near.index import NearIndex
 from tracemill.corpus.records import Judged
 from tracemill.errors import UsageError
@@ -21,7 +22,19 @@ from tracemill.errors import UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Fields", "NearIndex", "add", "bands", "clusters", "decide", "deduplicate", "texts"]
+__all__ = [
+    "Explanation",
+    "Fields",
+    "NearIndex",
+    "add",
+    "bands",
+    "clusters",
+    "decide",
+    "deduplicate",
+    "explain",
+    "groups",
+    "texts",
+]
 
 Fields: TypeAlias = Literal["both", "prompt", "answer"]
 
@@ -54,7 +67,7 @@ def deduplicate(
 
 def add(index: NearIndex, frame: "pl.DataFrame") -> int:
     """The first pass: add a batch of records to an index. The number of ids that are new to it."""
-    documents = _documents(frame, index.fields)
+    documents = _documents(frame, cast(Fields, index.fields))
     return index.add(documents, sketch.sketch(documents["text"]))
 
 
@@ -108,6 +121,44 @@ def groups(decisions: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
     return decisions.select("record_id", group_id=pl.col("record_id").min().over("kept_id"))
+
+
+def explain(
+    record_id: str, kept: "pl.DataFrame", dropped: "pl.DataFrame", *, fields: Fields = "both"
+) -> Explanation:
+    """Why a record was dropped: it and the one that stays, with what they share.
+
+    Args:
+        record_id: of a dropped record.
+        kept: records, the one that stays among them.
+        dropped: what `deduplicate` or `decide` dropped.
+        fields: what was compared.
+
+    Raises `UsageError` where the record was not dropped or the other is not in `kept`.
+    """
+    import polars as pl
+
+    rows = dropped.filter(record_id=record_id).head(1)
+    if rows.is_empty():
+        raise UsageError(f"{record_id} was not dropped as a duplicate")
+    [(kept_id, via_id, reason)] = rows.select("kept_id", "via_id", "reason").rows()
+    stays = kept.filter(record_id=kept_id).head(1)
+    if stays.is_empty():
+        raise UsageError(f"{kept_id}, which stays for {record_id}, is not among the kept records")
+    text, kept_text = texts(pl.concat([rows.select(kept.columns), stays]), fields)
+    found = compare(text, kept_text)
+    return Explanation(
+        record_id=record_id,
+        kept_id=kept_id,
+        via_id=via_id,
+        reason=reason,
+        jaccard=found.jaccard,
+        shared=found.shared,
+        shingles=found.left,
+        kept_shingles=found.right,
+        text=text,
+        kept_text=kept_text,
+    )
 
 
 def texts(frame: "pl.DataFrame", fields: Fields) -> "pl.Series":

@@ -4,65 +4,29 @@
 without any text, and remembers it. The result is that of one pass over everything, for any batches
 in any order.
 
-The folder has one file that counts, `manifest.json`. It names all others, none of which is ever
-changed, and is replaced last: a crash leaves the state before. Files that it does not name are
-swept away by the next writer. Several processes may add; they wait for each other.
+Several processes may add; they wait for each other. A crash leaves the state before (`manifest`).
 """
 
-import fcntl
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracemill.corpus.near import segments, settle
+from tracemill.corpus.near import manifest, segments, settle
 from tracemill.corpus.near.bands import Policy, Rule, rule
+from tracemill.corpus.near.manifest import Manifest, Segment
 from tracemill.corpus.near.settle import Decisions, Part
 from tracemill.corpus.sketch import Sketches
-from tracemill.errors import InputError, UsageError
-from tracemill.files import write_atomically, write_text_atomically
+from tracemill.files import write_atomically
 
 if TYPE_CHECKING:
     import polars as pl
 
-FORMAT = 1
-"""Of files, shingles and tags: another definition of any of them is another number."""
 FAN_OUT = 16
 """So many segments of a level become one of the next."""
-KINDS = ("segment", "repeats", "state")
-
-
-@dataclass(frozen=True)
-class _Segment:
-    file: str
-    rows: int
-    level: int = 0
-
-
-@dataclass(frozen=True)
-class _Manifest:
-    """What the folder holds."""
-
-    threshold: float
-    policy: str
-    bands: int
-    rows: int
-    fields: str
-    format: int = FORMAT
-    next: int = 1
-    """The number of the next file."""
-    segments: tuple[_Segment, ...] = ()
-    repeats: tuple[str, ...] = ()
-    """Records that came again, from another place or with another quality."""
-    state: str | None = None
-    """The decisions, on the first texts."""
-    settled: int = 0
-    """How many of `repeats` they have taken into account."""
 
 
 class NearIndex:
@@ -96,8 +60,9 @@ class NearIndex:
         self.rule: Rule = rule(threshold, policy)
         self._threads, self._plain = threads, plain
         self._parts: dict[str, list[Part]] = {}
-        with self._locked():
-            self._manifest = self._read_or_make()
+        with manifest.locked(folder):
+            manifest.make(folder, self.rule, fields)
+            self._manifest = self._read()
 
     def __len__(self) -> int:
         """How many records there are, each id once."""
@@ -119,7 +84,7 @@ class NearIndex:
         rows = documents.select(segments.COLUMNS).with_columns(
             pl.col("quality").cast(pl.Float64).fill_nan(None)
         )
-        with self._locked():
+        with manifest.locked(self.folder):
             self._manifest = self._read()
             known = rows["record_id"].is_in(self._known(rows["record_id"]).implode())
             ranked = (
@@ -140,7 +105,7 @@ class NearIndex:
         it stays; `source` and `timestamp` of the one row that counts where the record came from
         several places, else null.
         """
-        with self._locked():
+        with manifest.locked(self.folder):
             self._manifest = self._read()
             decided = self._decide()
         return frame(self._all_parts(), decided, self._places())
@@ -161,19 +126,20 @@ class NearIndex:
         )
 
     def _append(self, new: "pl.DataFrame", sketches: Sketches, twice: "pl.DataFrame") -> None:
-        manifest, made = self._manifest, {}
+        now = self._manifest
+        made: dict[str, Any] = {}
         if new.height:
-            file = f"segment-{manifest.next:06}.arrow"
+            file = f"segment-{now.next:06}.arrow"
             tags = settle.tags(sketches.signatures, self.rule, plain=self._plain)
             segments.write(self.folder / file, new, sketches, tags)
-            made["segments"] = self._merged((*manifest.segments, _Segment(file, new.height)))
+            made["segments"] = self._merged((*now.segments, Segment(file, new.height)))
         if twice.height:
-            file = f"repeats-{manifest.next:06}.arrow"
+            file = f"repeats-{now.next:06}.arrow"
             write_atomically(self.folder / file, twice.write_ipc)
-            made["repeats"] = (*manifest.repeats, file)
-        self._swap(replace(manifest, next=manifest.next + 1, **made))
+            made["repeats"] = (*now.repeats, file)
+        self._swap(replace(now, next=now.next + 1, **made))
 
-    def _merged(self, files: tuple[_Segment, ...]) -> tuple[_Segment, ...]:
+    def _merged(self, files: tuple[Segment, ...]) -> tuple[Segment, ...]:
         """The last `FAN_OUT` segments as one where they have the same level, and so on."""
         last = files[-FAN_OUT:]
         if len(last) < FAN_OUT or len({segment.level for segment in last}) > 1:
@@ -182,16 +148,16 @@ class NearIndex:
         file = f"{last[-1].file.removesuffix('.arrow')}-{level}.arrow"
         segments.merge(self.folder / file, [self.folder / segment.file for segment in last])
         rows = sum(segment.rows for segment in last)
-        return self._merged((*files[:-FAN_OUT], _Segment(file, rows, level)))
+        return self._merged((*files[:-FAN_OUT], Segment(file, rows, level)))
 
     def _decide(self) -> Decisions:
-        manifest, parts = self._manifest, self._all_parts()
+        now, parts = self._manifest, self._all_parts()
         before = self._state()
-        if before.kept.size == len(self) and manifest.settled == len(manifest.repeats):
+        if before.kept.size == len(self) and now.settled == len(now.repeats):
             return before
         if not parts:
             return before
-        changed = self._texts_of(manifest.repeats[manifest.settled :])
+        changed = self._texts_of(now.repeats[now.settled :])
         decided = settle.decide(
             self._improved(parts), self.rule, before, changed,
             threads=self._threads, plain=self._plain,
@@ -202,12 +168,16 @@ class NearIndex:
     def _remember(self, decided: Decisions) -> None:
         import polars as pl
 
-        manifest = self._manifest
-        file = f"state-{manifest.next:06}.arrow"
+        now = self._manifest
+        file = f"state-{now.next:06}.arrow"
         state = pl.DataFrame(decided._asdict())
         write_atomically(self.folder / file, state.write_ipc)
-        settled = len(manifest.repeats)
-        self._swap(replace(manifest, next=manifest.next + 1, state=file, settled=settled))
+        repeats = now.repeats
+        if len(repeats) > FAN_OUT:
+            repeats = (f"repeats-{now.next:06}.arrow",)
+            write_atomically(self.folder / repeats[0], self._repeats(now.repeats).write_ipc)
+        made: dict[str, Any] = {"state": file, "repeats": repeats, "settled": len(repeats)}
+        self._swap(replace(now, next=now.next + 1, **made))
 
     def _state(self) -> Decisions:
         import polars as pl
@@ -227,7 +197,7 @@ class NearIndex:
             rows = sum(part.documents.height for part in self._parts[segment.file])
             if rows != segment.rows:
                 why = f"{rows} rows, not {segment.rows}"
-                raise segments.damaged(self.folder / segment.file, why)
+                raise manifest.damaged(self.folder / segment.file, why)
         return [part for segment in self._manifest.segments for part in self._parts[segment.file]]
 
     def _ids(self) -> "pl.Series":
@@ -291,69 +261,21 @@ class NearIndex:
         return first.unique("record_id", keep="first", maintain_order=True)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One process at a time."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
-    @contextmanager
-    def _reading(self, file: str) -> Iterator[Path]:
+    def _reading(self, file: str) -> Generator[Path]:
         import polars as pl
 
         path = self.folder / file
         try:
             yield path
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise segments.damaged(path, error) from None
+            raise manifest.damaged(path, error) from None
 
-    def _read_or_make(self) -> _Manifest:
-        path = self.folder / "manifest.json"
-        made = _Manifest(*self.rule, fields=self.fields)  # pyright: ignore[reportArgumentType]
-        if not path.exists():
-            strangers = [each.name for each in self.folder.iterdir() if not _ours(each.name)]
-            if strangers:
-                raise InputError(
-                    f"{self.folder} is no index of near-duplicates (it holds {strangers[0]!r}): "
-                    "name an empty folder"
-                )
-            write_text_atomically(path, json.dumps(asdict(made), indent=1))
-        return self._read()
+    def _read(self) -> Manifest:
+        return manifest.read(self.folder, self.rule, self.fields)
 
-    def _read(self) -> _Manifest:
-        path = self.folder / "manifest.json"
-        try:
-            read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if read.get("format") != FORMAT:
-                raise ValueError(f"its format is {read.get('format')}, not {FORMAT}")
-            read["segments"] = tuple(_Segment(**each) for each in read["segments"])
-            manifest = _Manifest(**read | {"repeats": tuple(read["repeats"])})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise segments.damaged(path, error) from None
-        for name, asked in {**self.rule._asdict(), "fields": self.fields}.items():
-            has = getattr(manifest, name)
-            if has != asked:
-                raise UsageError(
-                    f"the index in {self.folder} was made with {name} {has}, not {asked}: "
-                    "open it so, or name another folder"
-                )
-        return manifest
-
-    def _swap(self, manifest: _Manifest) -> None:
-        """From here on the folder holds this."""
-        path = self.folder / "manifest.json"
-        write_text_atomically(path, json.dumps(asdict(manifest), indent=1))
-        self._manifest = manifest
-        named = {*(segment.file for segment in manifest.segments), *manifest.repeats}
-        for each in self.folder.iterdir():
-            if each.name not in {*named, manifest.state, "lock", "manifest.json"} and _ours(
-                each.name
-            ):
-                each.unlink()
+    def _swap(self, now: Manifest) -> None:
+        manifest.swap(self.folder, now)
+        self._manifest = now
 
 
 def frame(parts: list[Part], decided: Decisions, places: "pl.DataFrame") -> "pl.DataFrame":
@@ -396,7 +318,3 @@ def _taken(sketches: Sketches, rows: Any) -> Sketches:
         np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
         sketches.digests[rows],
     )
-
-
-def _ours(name: str) -> bool:
-    return name == "lock" or name.endswith(".tmp") or name.startswith(KINDS)

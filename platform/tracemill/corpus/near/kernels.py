@@ -55,7 +55,9 @@ def spread(
     found = _spread(*_sets(block), firsts, threshold, slots, window, parent, more)
     edges = np.concatenate([np.stack([dropped, kept[dropped]], axis=1), more[: found.size]])
     how = np.concatenate([near[dropped], found])
-    _rooted(*_sets(block), edges, how, parent, threshold, kept, near, via)
+    _rooted(
+        block.rows, block.shingles, block.offsets, edges, how, parent, threshold, kept, near, via
+    )
     return via
 
 
@@ -178,25 +180,61 @@ def _equal(rows, shingles, offsets, digests, table, same):
 
 
 @kernel
-def _similarity(signatures, shingles, offsets, one, other, slots, threshold):
-    at, end = offsets[one], offsets[one + 1]
-    to, last = offsets[other], offsets[other + 1]
-    left, right = end - at, last - to
+def _promising(signatures, offsets, one, other, slots, threshold):
+    """Whether sizes and signatures leave it possible that the pair reaches the threshold."""
+    left, right = offsets[one + 1] - offsets[one], offsets[other + 1] - offsets[other]
     if min(left, right) / max(left, right) < threshold:
-        return 0.0
-    if slots > 0:
-        alike = np.int32(0)
-        for slot in range(signatures.shape[1]):
-            alike += np.int32(signatures[one, slot] == signatures[other, slot])
-        if alike < slots:
+        return False
+    alike = np.int32(0)
+    for slot in range(signatures.shape[1]):
+        alike += np.int32(signatures[one, slot] == signatures[other, slot])
+    return alike >= slots
+
+
+@kernel
+def _table(offsets, rows):
+    """Room for the shingles of any of the texts, eight slots for each: `_hold` fills it."""
+    most = 1
+    for row in rows:
+        most = max(most, offsets[row + 1] - offsets[row])
+    return np.zeros(_slots(most), np.uint64)
+
+
+@kernel
+def _slots(size):
+    slots = 8
+    while slots < 8 * size:
+        slots *= 2
+    return slots
+
+
+@kernel
+def _hold(table, shingles, offsets, row, stamp):
+    """Enter a text's shingles, each beside the stamp; entries with another stamp are void."""
+    mask = np.uint64(_slots(offsets[row + 1] - offsets[row]) - 1)
+    for at in range(offsets[row], offsets[row + 1]):
+        slot = shingles[at] & mask
+        while table[slot] >> np.uint64(32) == stamp:
+            slot = (slot + np.uint64(1)) & mask
+        table[slot] = np.uint64(stamp) << np.uint64(32) | np.uint64(shingles[at])
+
+
+@kernel
+def _jaccard(table, stamp, shingles, offsets, row, other, threshold):
+    """Of the text that is held and another; 0 once it cannot reach the threshold any more."""
+    left, right = offsets[row + 1] - offsets[row], offsets[other + 1] - offsets[other]
+    mask = np.uint64(_slots(left) - 1)
+    may_miss = right - np.int64(threshold * (left + right) / (1.0 + threshold)) + 1
+    missed = 0
+    for at in range(offsets[other], offsets[other + 1]):
+        wanted = np.uint64(stamp) << np.uint64(32) | np.uint64(shingles[at])
+        slot = shingles[at] & mask
+        while table[slot] != wanted and table[slot] >> np.uint64(32) == stamp:
+            slot = (slot + np.uint64(1)) & mask
+        missed += table[slot] != wanted
+        if missed > may_miss:
             return 0.0
-    shared = 0
-    while at < end and to < last:
-        # Without branches: which list goes on is as good as random to the processor.
-        here, there = shingles[at], shingles[to]
-        shared += here == there
-        at += here <= there
-        to += there <= here
+    shared = right - missed
     return shared / (left + right - shared)
 
 
@@ -205,18 +243,23 @@ def _star(rows, signatures, shingles, offsets, firsts, threshold, slots, window,
     newest = np.full(firsts.shape, -1, np.int32)
     older = np.empty(firsts.shape, np.int32)
     seen = np.full(rows.size, -1, np.int32)
+    table = _table(offsets, rows)
     for text in range(rows.size):
+        stamp, held = np.uint64(text + 1), False
         best, nearest = 0.0, -1
         for band in range(firsts.shape[1]):
             star, left = newest[firsts[text, band], band], window
             while star >= 0 and left > 0:
                 if seen[star] != text:
                     seen[star] = text
-                    found = _similarity(
-                        signatures, shingles, offsets, rows[star], rows[text], slots, threshold
-                    )
-                    if found > best or (found == best and star < nearest):
-                        best, nearest = found, star
+                    row, other = rows[text], rows[star]
+                    if _promising(signatures, offsets, row, other, slots, threshold):
+                        if not held:
+                            _hold(table, shingles, offsets, row, stamp)
+                            held = True
+                        found = _jaccard(table, stamp, shingles, offsets, row, other, threshold)
+                        if found > best or (found == best and star < nearest):
+                            best, nearest = found, star
                 star, left = older[star, band], left - 1
         if best >= threshold:
             kept[text], near[text] = nearest, best
@@ -228,44 +271,54 @@ def _star(rows, signatures, shingles, offsets, firsts, threshold, slots, window,
 
 
 @kernel
+def _mixed(firsts, parent):
+    """For each bucket, by its first text, whether it holds texts of several components."""
+    mixed = np.zeros(firsts.shape, np.bool_)
+    for text in range(firsts.shape[0]):
+        for band in range(firsts.shape[1]):
+            first = firsts[text, band]
+            mixed[first, band] |= parent[text] != parent[first]
+    return mixed
+
+
+@kernel
 def _spread(rows, signatures, shingles, offsets, firsts, threshold, slots, window, parent, edges):
     """Verified pairs between components, in `edges` (one, other) and the array that is returned."""
-    size = rows.size
-    starts, members = np.empty(size + 1, np.int64), np.empty(size, np.int32)
-    near, count = np.empty(size), 0
-    for band in range(firsts.shape[1]):
-        starts[:] = 0
-        for text in range(size):
-            starts[firsts[text, band] + 1] += 1
-        for text in range(size):
-            starts[text + 1] += starts[text]
-        for text in range(size):
-            members[starts[firsts[text, band]]] = text
-            starts[firsts[text, band]] += 1
-        begin = 0
-        for bucket in range(size):
-            end, mixed = starts[bucket], False
-            for at in range(begin + 1, end):
-                mixed |= _find(parent, members[at]) != _find(parent, members[begin])
-            for at in range(begin + 1, end if mixed else begin):
-                text = members[at]
-                for to in range(at - 1, max(begin, at - window) - 1, -1):
-                    other = members[to]
-                    if _find(parent, text) == _find(parent, other):
-                        continue
-                    found = _similarity(
-                        signatures, shingles, offsets, rows[other], rows[text], slots, threshold
-                    )
-                    if found >= threshold:
-                        _union(parent, text, other)
-                        edges[count, 0], edges[count, 1], near[count] = text, other, found
-                        count += 1
-            begin = end
+    mixed = _mixed(firsts, parent)
+    newest = np.full(firsts.shape, -1, np.int32)
+    older = np.empty(firsts.shape, np.int32)
+    seen = np.full(rows.size, -1, np.int32)
+    near, count = np.empty(rows.size), 0
+    table = _table(offsets, rows)
+    for text in range(rows.size):
+        stamp, held = np.uint64(text + 1), False
+        for band in range(firsts.shape[1]):
+            first = firsts[text, band]
+            if not mixed[first, band]:
+                continue
+            other, left = newest[first, band], window
+            older[text, band], newest[first, band] = other, text
+            while other >= 0 and left > 0:
+                if seen[other] != text:
+                    seen[other] = text
+                    row, to = rows[text], rows[other]
+                    if _find(parent, text) != _find(parent, other) and _promising(
+                        signatures, offsets, row, to, slots, threshold
+                    ):
+                        if not held:
+                            _hold(table, shingles, offsets, row, stamp)
+                            held = True
+                        found = _jaccard(table, stamp, shingles, offsets, row, to, threshold)
+                        if found >= threshold:
+                            _union(parent, text, other)
+                            edges[count, 0], edges[count, 1], near[count] = text, other, found
+                            count += 1
+                other, left = older[other, band], left - 1
     return near[:count]
 
 
 @kernel
-def _rooted(rows, signatures, shingles, offsets, edges, how, parent, threshold, kept, near, via):
+def _rooted(rows, shingles, offsets, edges, how, parent, threshold, kept, near, via):
     """Walk each component's tree of edges from the text that stays; name the way where too far."""
     starts = np.zeros(rows.size + 2, np.int64)
     for edge in range(how.size):
@@ -279,10 +332,13 @@ def _rooted(rows, signatures, shingles, offsets, edges, how, parent, threshold, 
             at = starts[edges[edge, side] + 1]
             to[at], by[at] = edges[edge, 1 - side], edge
             starts[edges[edge, side] + 1] += 1
+    table = _table(offsets, rows)
     queue, before, edge_of = to.copy(), to.copy(), to.copy()
     for root in range(rows.size):
         if parent[root] != root or starts[root] == starts[root + 1]:
             continue
+        stamp = np.uint64(root + 1)
+        _hold(table, shingles, offsets, rows[root], stamp)
         queue[0], before[0], edge_of[0], done, end = root, root, -1, 0, 1
         while done < end:
             text = queue[done]
@@ -290,9 +346,7 @@ def _rooted(rows, signatures, shingles, offsets, edges, how, parent, threshold, 
                 if to[at] != before[done]:
                     queue[end], before[end], edge_of[end] = to[at], text, by[at]
                     end += 1
-            direct = _similarity(
-                signatures, shingles, offsets, rows[root], rows[text], 0, threshold
-            )
+            direct = _jaccard(table, stamp, shingles, offsets, rows[root], rows[text], threshold)
             far = direct < threshold
             kept[text], near[text] = root, how[edge_of[done]] if far else direct
             via[text] = before[done] if far else -1

@@ -6,6 +6,7 @@ Texts of a block are in rank order, so of two indices the smaller is the one tha
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def star(
     """
     kept, near = np.arange(len(firsts), dtype=np.int32), np.ones(len(firsts))
     stars: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for text, buckets in enumerate(firsts.tolist()):
+    for text, buckets in enumerate(cast("list[list[int]]", firsts.tolist())):
         keys = list(enumerate(buckets))
         candidates = {at for key in keys for at in stars[key][-window:]}
         found = [(similarity(block, at, text, slots, threshold), -at) for at in candidates]
@@ -119,8 +120,8 @@ def spread(
 ) -> Indices:
     """From stars to components, in place; (m,): through which neighbour, or -1 where directly.
 
-    Pairs of a bucket that are not one component yet are verified, each text with the `window`
-    before it. The first in rank stays for its component.
+    A text is compared with those before it that share a bucket and are not of its component yet,
+    in each bucket with the last `window` of them. The first in rank stays for its component.
     """
     parent = kept.copy()
     edges = [(text, int(kept[text]), float(near[text])) for text in np.flatnonzero(
@@ -148,15 +149,18 @@ def similarity(block: Block, one: int, other: int, slots: int, threshold: float)
 
 
 def _pairs(firsts: Indices, parent: Indices, window: int) -> Iterator[tuple[int, int]]:
-    """Pairs that share a bucket whose texts are not one component when it is looked at."""
-    for band in range(firsts.shape[1]):
-        order = np.argsort(firsts[:, band], kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(firsts[order, band])) + 1):
-            members = bucket.tolist()
-            if len({_find(parent, text) for text in members}) > 1:
-                for at, text in enumerate(members):
-                    for other in reversed(members[max(0, at - window) : at]):
-                        yield text, other
+    """Pairs that share a bucket which holds texts of several components, each pair once."""
+    mixed = np.zeros(firsts.shape, np.bool_)
+    for band, column in enumerate(firsts.T):
+        np.logical_or.at(mixed[:, band], column, parent != parent[column])
+    before: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for text, buckets in enumerate(firsts.tolist()):
+        keys = [(band, first) for band, first in enumerate(buckets) if mixed[first, band]]
+        others = [other for key in keys for other in reversed(before[key][-window:])]
+        for other in dict.fromkeys(others):
+            yield text, other
+        for key in keys:
+            before[key].append(text)
 
 
 def _rooted(

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracemill.corpus.near.manifest import damaged
 from tracemill.corpus.near.settle import Part
 from tracemill.corpus.sketch import PERMUTATIONS, Sketches
-from tracemill.errors import InputError
 from tracemill.files import write_atomically
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
 BATCH = 1 << 16
 """Rows that are put together at most when files are merged."""
@@ -35,8 +34,7 @@ def write(path: Path, documents: "pl.DataFrame", sketches: Sketches, tags: Any) 
         sketches: of the texts, in the same order.
         tags: (n, bands) of the signatures.
     """
-    import pyarrow as pa
-
+    pa = _arrow()
     table = documents.select(COLUMNS).to_arrow(compat_level=_plain_strings()).combine_chunks()
     for name, values in (("signature", sketches.signatures), ("tags", tags)):
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -55,27 +53,17 @@ def merge(path: Path, files: Sequence[Path]) -> Path:
 
 def read(path: Path) -> list[Part]:
     """The parts of a file, mapped; raises `InputError` where it is none of ours or is damaged."""
-    import pyarrow as pa
-
+    pa = _arrow()
     try:
         return [_part(batch) for batch in _batches(path)]
     except (OSError, pa.ArrowException, KeyError) as error:
         raise damaged(path, error) from None
 
 
-def damaged(path: Path, why: object) -> InputError:
-    """The index cannot be read: what to do about it."""
-    said = " ".join(str(why).split())
-    return InputError(
-        f"the index of near-duplicates cannot be read: {path}: {said}; "
-        f"delete the folder {path.parent} and add all records anew"
-    )
-
-
-def _part(batch: "pa.RecordBatch") -> Part:
+def _part(batch: Any) -> Part:
     import polars as pl
 
-    shingles: Any = batch["shingles"]
+    shingles = batch["shingles"]
     bands = batch["tags"].type.list_size
     return Part(
         pl.DataFrame(batch.select(COLUMNS)),
@@ -91,33 +79,30 @@ def _flat(lists: Any) -> NDArray[np.uint32]:
     return lists.values.to_numpy()
 
 
-def _joined(batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-    import pyarrow as pa
-
-    waiting: list[pa.RecordBatch] = []
+def _joined(batches: Iterable[Any]) -> Iterator[Any]:
+    waiting: list[Any] = []
     for batch in batches:
         if waiting and sum(each.num_rows for each in waiting) + batch.num_rows > BATCH:
-            yield pa.concat_batches(waiting)
+            yield _arrow().concat_batches(waiting)
             waiting = []
         waiting.append(batch)
     if waiting:
-        yield pa.concat_batches(waiting)
+        yield _arrow().concat_batches(waiting)
 
 
-def _batches(path: Path) -> "Iterator[pa.RecordBatch]":
+def _batches(path: Path) -> Iterator[Any]:
     reader = _open(path)
     for at in range(reader.num_record_batches):
         yield reader.get_batch(at)
 
 
-def _open(path: Path) -> "pa.RecordBatchFileReader":
-    import pyarrow as pa
-
+def _open(path: Path) -> Any:
+    pa = _arrow()
     return pa.ipc.open_file(pa.memory_map(str(path)))
 
 
-def _write(path: Path, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch]") -> Path:
-    import pyarrow as pa
+def _write(path: Path, schema: Any, batches: Iterable[Any]) -> Path:
+    pa = _arrow()
 
     def fill(aside: Path) -> None:
         with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, schema) as writer:
@@ -131,3 +116,9 @@ def _plain_strings() -> Any:
     import polars as pl
 
     return pl.CompatLevel.oldest()
+
+
+def _arrow() -> Any:
+    import pyarrow
+
+    return pyarrow

@@ -7,7 +7,8 @@ Components that no new text has joined keep their decisions.
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,9 @@ class Settled(NamedTuple):
     """The texts of a block, and their decisions in numbers of the block."""
 
     texts: NDArray[np.int64]
-    kept: Indices
+    kept: NDArray[np.int64]
     jaccard: Similarities
-    via: Indices
+    via: NDArray[np.int64]
     exact: NDArray[np.bool_]
 
 
@@ -110,7 +111,7 @@ def decide(
     settling = loops(texts.size, plain)
     with ThreadPoolExecutor(threads) as pool:
         blocks = _blocks(texts, roots, threads)
-        for settled in pool.map(lambda block: _settle(parts, block, rule, settling), blocks):
+        for settled in pool.map(partial(_settle, parts, rule, settling), blocks):
             _write(settled, after)
     return after
 
@@ -158,15 +159,15 @@ def _blocks(texts: NDArray[np.int64], roots: Indices, threads: int) -> Iterator[
         start = end
 
 
-def _settle(parts: Sequence[Part], texts: NDArray[np.int64], rule: Rule, loops: Any) -> Settled:
+def _settle(parts: Sequence[Part], rule: Rule, loops: Any, texts: NDArray[np.int64]) -> Settled:
     block = _gathered(parts, texts)
-    same = loops.equal(block)
+    same: Indices = loops.equal(block)
     heads = np.flatnonzero(same == np.arange(same.size))
     block = block._replace(rows=block.rows[heads])
     kept, near, via = _policy(block, rule, loops)
     at = np.searchsorted(heads, same)
-    kept, near, via = heads[kept][at], near[at], np.where(via < 0, -1, heads[via])[at]
-    return Settled(texts, kept, near, via, kept == same)
+    kept = heads[kept][at]
+    return Settled(texts, kept, near[at], np.where(via < 0, -1, heads[via])[at], kept == same)
 
 
 def _policy(block: Block, rule: Rule, loops: Any) -> tuple[Indices, Similarities, Indices]:
@@ -174,10 +175,10 @@ def _policy(block: Block, rule: Rule, loops: Any) -> tuple[Indices, Similarities
     scratch = np.zeros((tags.shape[1], room(len(tags))), np.uint64)
     firsts = loops.enter(tags, 0, tags.shape[1], scratch)
     how = (rule.threshold, rule.slots, WINDOW)
-    kept, near = loops.star(block, firsts, *how)
-    if rule.policy == "star":
-        return kept, near, np.full(kept.size, -1, np.int32)
-    via = loops.spread(block, firsts, *how, kept, near)
+    kept, near = cast("tuple[Indices, Similarities]", loops.star(block, firsts, *how))
+    via = np.full(kept.size, -1, np.int32)
+    if rule.policy == "component":
+        via = loops.spread(block, firsts, *how, kept, near)
     return kept, near, via
 
 
@@ -225,8 +226,9 @@ def _copied(parts: Sequence[Part], texts: NDArray[np.int64]) -> tuple[Part, NDAr
 def _taken(part: Part, rows: NDArray[np.int64]) -> Part:
     import pyarrow as pa
 
-    sets = pa.LargeListArray.from_arrays(pa.array(part.offsets), pa.array(part.shingles))
-    taken = sets.take(pa.array(rows))
+    arrow: Any = pa
+    sets = arrow.LargeListArray.from_arrays(arrow.array(part.offsets), arrow.array(part.shingles))
+    taken = sets.take(arrow.array(rows))
     return Part(
         part.documents,
         part.signatures[rows],
