@@ -8,7 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from tracemill.corpus.records import Message
 
@@ -329,9 +329,10 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]], most: int = MOST
 
 def _said(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_said(each)}" for name, each in value.items())
+        pairs = cast("Mapping[str, Any]", value).items()
+        return ", ".join(f"{name} {_said(each)}" for name, each in pairs)
     if isinstance(value, list | tuple):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_said, cast("Sequence[Any]", value)))
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: ""}[value]
     return f"{value:,}" if isinstance(value, int) else str(value)

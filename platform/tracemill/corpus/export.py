@@ -6,7 +6,7 @@ Rows of plain turns are encoded in columns; rows with tools, names or weights on
 import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from tracemill.corpus.records import STANDING, Message
 from tracemill.errors import InputError
@@ -43,12 +43,14 @@ def json_lines(frame: "pl.DataFrame", format: str) -> "pl.Series":
         rows = (plain & (opened == system)).arg_true()
         if len(rows):
             fields = _COLUMNS[format](system)
-            encoded = frame[rows].select(pl.struct(**fields).struct.json_encode()).to_series()
+            whole = pl.struct([column.alias(name) for name, column in fields.items()])
+            encoded = frame[rows].select(whole.struct.json_encode()).to_series()
             texts = texts.scatter(rows, encoded)
     others = (~plain).arg_true()
     if len(others):
-        whole = frame[others].select("record_id", "messages", "tools").iter_rows()
-        texts = texts.scatter(others, pl.Series([_line(*row, _ROWS[format]) for row in whole]))
+        odd = frame[others].select("record_id", "messages", "tools").iter_rows()
+        lines = [_line(_ROWS[format], *row) for row in odd]
+        texts = texts.scatter(others, pl.Series(lines, dtype=pl.String))
     return texts
 
 
@@ -137,10 +139,10 @@ def _sharegpt_columns(system: bool) -> "dict[str, pl.Expr]":
 
 
 def _line(
+    form: Callable[[list[Turn], Any], dict[str, Any]],
     record_id: str,
     turns: list[Turn],
     tools: str | None,
-    form: Callable[[list[Turn], Any], dict[str, Any]],
 ) -> str:
     try:
         row = form(turns, json.loads(tools) if tools else None)
@@ -177,18 +179,18 @@ def _anthropic_row(turns: list[Turn], tools: Any) -> dict[str, Any]:
     if tools:
         row["tools"] = [_anthropic_tool(tool["function"]) for tool in tools]
     spoken = [turn for turn in turns if turn["role"] not in STANDING]
-    row["messages"] = []
+    messages: list[dict[str, Any]] = []
     for answers, group in groupby(spoken, lambda turn: turn["role"] == "tool"):
         if answers:
-            row["messages"].append({"role": "user", "content": [_result(turn) for turn in group]})
+            messages.append({"role": "user", "content": [_result(turn) for turn in group]})
         else:
-            row["messages"] += [_anthropic_turn(turn) for turn in group]
-    return row
+            messages += [_anthropic_turn(turn) for turn in group]
+    return row | {"messages": messages}
 
 
 def _anthropic_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     described = {"description": tool["description"]} if tool.get("description") else {}
-    schema = tool.get("parameters") or {"type": "object", "properties": {}}
+    schema: Any = tool.get("parameters") or {"type": "object", "properties": {}}
     return {"name": tool["name"], **described, "input_schema": schema}
 
 
@@ -208,10 +210,12 @@ def _use(call: Mapping[str, Any]) -> dict[str, Any]:
 def _input(tool: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as an object; a model may have written what is none."""
     try:
-        given = json.loads(tool["arguments"])
+        given: Any = json.loads(tool["arguments"])
     except ValueError:
         given = None
-    return given if isinstance(given, dict) else {"arguments": tool["arguments"]}
+    if isinstance(given, dict):
+        return cast("dict[str, Any]", given)
+    return {"arguments": tool["arguments"]}
 
 
 def _result(turn: Turn) -> dict[str, Any]:

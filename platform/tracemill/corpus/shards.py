@@ -78,7 +78,7 @@ class Sorter:
         left = self._empty
         for prefix in sorted(self._pieces[split]):
             pieces = [self._readers[run].get_batch(at) for run, at in self._pieces[split][prefix]]
-            frames = cast("list[pl.DataFrame]", [pl.from_arrow(piece) for piece in pieces])
+            frames = [pl.DataFrame(piece) for piece in pieces]
             left = pl.concat([left, _in_order(pl.concat(frames))])
             while left.height >= GROUP_ROWS:
                 yield left.head(GROUP_ROWS)
