@@ -5,9 +5,9 @@ no role, name or tool call. Rules (`corpus/rules.py`) then judge the answer.
 """
 
 import re
-from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, cast
 
 from tracemill.corpus import languages, rules
 from tracemill.corpus.recipe import Source
@@ -110,7 +110,7 @@ def _repaired(unwanted: str | None) -> "pl.Expr":
         if unwanted is None:
             return contents
         answers = (turns.struct.field("role") == "assistant").arg_true()
-        kept = _until_settled(contents.gather(answers), lambda each: _without(each, unwanted))
+        kept = _until_settled(contents.gather(answers), partial(_without, unwanted))
         return contents.scatter(answers, kept)
 
     turn = pl.element().struct
@@ -118,21 +118,22 @@ def _repaired(unwanted: str | None) -> "pl.Expr":
     return pl.col("messages").list.eval(turn.with_fields(content.alias("content")))
 
 
-def _without(texts: "pl.Series", unwanted: str) -> "pl.Series":
+def _without(unwanted: str, texts: "pl.Series") -> "pl.Series":
     marked = rf"(?im)^.*(?:{unwanted.removeprefix('(?i)')}).*$\n?"
     return _repair(texts.str.replace_all(marked, ""))
 
 
-def _until_settled(texts: "pl.Series", step: Any) -> "pl.Series":
+def _until_settled(texts: "pl.Series", step: "Callable[[pl.Series], pl.Series]") -> "pl.Series":
     """`step` again and again for the texts that it still changes: a repair may reveal another."""
-    rows = None
-    found = texts
-    while rows is None or rows.len():
-        before = found if rows is None else found.gather(rows)
+    import polars as pl
+
+    found, rows = texts, pl.arange(len(texts), eager=True)
+    while rows.len():
+        before = found.gather(rows)
         after = step(before)
         changed = before.ne_missing(after).arg_true()
-        rows = changed if rows is None else rows.gather(changed)
-        found = found.scatter(rows, after.gather(changed)) if rows.len() else found
+        rows = rows.gather(changed)
+        found = found.scatter(rows, after.gather(changed))
     return found
 
 

@@ -67,7 +67,10 @@ def _long_enough(texts: "pl.Series") -> "pl.Series":
 
 @cache
 def _model() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    from py3langid.langid import (  # pyright: ignore[reportMissingTypeStubs]
+        MODEL_FILE,
+        LanguageIdentifier,
+    )
 
     untyped = cast(Any, LanguageIdentifier)
     model = untyped.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=LEAST_CONFIDENCE)

@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def _buffers(texts: "pl.Series") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     import polars as pl
     import pyarrow as pa
 
-    packed: Any = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    packed = cast(Any, texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
     packed = packed.cast(pa.large_string())
     _, ends, data = packed.buffers()
     offsets = np.frombuffer(ends, np.int64, len(texts) + 1, packed.offset * 8)

@@ -4,13 +4,17 @@
 then found among the hashes (64 bits: two of a text agree by chance once in some 10^14 texts).
 """
 
-# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-# pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracemill.corpus.kernels.jit import kernel
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Counts: TypeAlias = NDArray[np.int64]
+Hashes: TypeAlias = NDArray[np.uint64]
+Numbers: TypeAlias = NDArray[np.float64]
 
 SPACE, ALPHABETIC, ALPHANUMERIC, TERMINAL, C4_END, CLOSER = 1, 2, 4, 8, 16, 32
 """Bits of a code point's class."""
@@ -25,7 +29,16 @@ BULLET, ELLIPSIS, DOT, DASH, HASH, NEWLINE = 0x2022, 0x2026, 46, 45, 35, 10
 
 
 @kernel
-def measure(data, offsets, start, stop, classes, stops, limits, out):
+def measure(
+    data: Bytes,
+    offsets: Counts,
+    start: int,
+    stop: int,
+    classes: Bytes,
+    stops: Hashes,
+    limits: Counts,
+    out: Numbers,
+) -> None:
     """Fill `out[start:stop]` with the columns of `quality.COLUMNS`.
 
     Args:
@@ -86,7 +99,7 @@ def measure(data, offsets, start, stop, classes, stops, limits, out):
 
 
 @kernel
-def _gaps(data, at, end):
+def _gaps(data: Bytes, at: int, end: int) -> int:
     """At least as many as there is white space: control, space, or first byte of a wide blank."""
     gaps = 0
     for each in range(at, end):
@@ -96,7 +109,7 @@ def _gaps(data, at, end):
 
 
 @kernel
-def _slot(key, keys, stamps, stamp, mask):
+def _slot(key: np.uint64, keys: Hashes, stamps: Counts, stamp: int, mask: np.uint64) -> np.int64:
     """Where `key` is, or would go: `stamps[slot] == stamp` tells which."""
     place = np.int64((key ^ (key >> MIX)) & mask)
     while stamps[place] == stamp and keys[place] != key:
@@ -105,7 +118,7 @@ def _slot(key, keys, stamps, stamp, mask):
 
 
 @kernel
-def _mask(entries):
+def _mask(entries: int) -> np.uint64:
     size = np.uint64(16)
     while size < np.uint64(2 * entries):
         size *= np.uint64(2)
@@ -113,7 +126,9 @@ def _mask(entries):
 
 
 @kernel
-def _repeats(hashes, chars, n, keys, stamps, stamp):
+def _repeats(
+    hashes: Hashes, chars: Counts, n: int, keys: Hashes, stamps: Counts, stamp: int
+) -> tuple[int, int]:
     """How many of the n were there before, and their characters."""
     mask, number, repeated = _mask(n), 0, 0
     for each in range(n):
@@ -127,7 +142,16 @@ def _repeats(hashes, chars, n, keys, stamps, stamp):
 
 
 @kernel
-def _top(grams, ends, n_words, n, keys, counts, stamps, stamp):
+def _top(
+    grams: Hashes,
+    ends: Counts,
+    n_words: int,
+    n: int,
+    keys: Hashes,
+    counts: NDArray[np.int32],
+    stamps: Counts,
+    stamp: int,
+) -> int:
     """Characters in the n-gram that occurs most often, the first of those; 0 if none recurs."""
     mask, most = _mask(n_words), np.int32(1)
     total = n_words - n + 1
@@ -146,7 +170,9 @@ def _top(grams, ends, n_words, n, keys, counts, stamps, stamp):
 
 
 @kernel
-def _duplicated(grams, ends, n_words, n, keys, stamps, stamp):
+def _duplicated(
+    grams: Hashes, ends: Counts, n_words: int, n: int, keys: Hashes, stamps: Counts, stamp: int
+) -> int:
     """Characters of the n-grams that occurred before; those found do not overlap."""
     mask, first, repeated = _mask(n_words), 0, 0
     while first < n_words - n + 1:
@@ -161,7 +187,7 @@ def _duplicated(grams, ends, n_words, n, keys, stamps, stamp):
 
 
 @kernel
-def _decode(data, at):
+def _decode(data: Bytes, at: int) -> tuple[np.int64, int]:
     """The code point at a byte of valid UTF-8, and where the next one begins."""
     code = np.int64(data[at])
     if code < 0x80:
@@ -176,7 +202,7 @@ def _decode(data, at):
 
 
 @kernel
-def _stop(data, start, end, stops):
+def _stop(data: Bytes, start: int, end: int, stops: Hashes) -> int:
     """The bit of a stop word of 2 to 4 bytes, or 0."""
     packed = np.uint64(0)
     for each in range(start, end):
@@ -189,9 +215,20 @@ def _stop(data, start, end, stops):
 
 @kernel
 def _read(
-    data, at, end, classes, stops, limits, row,
-    words, word_chars, lines, line_chars, paragraphs, paragraph_chars,
-):  # fmt: skip
+    data: Bytes,
+    at: int,
+    end: int,
+    classes: Bytes,
+    stops: Hashes,
+    limits: Counts,
+    row: Numbers,
+    words: Hashes,
+    word_chars: Counts,
+    lines: Hashes,
+    line_chars: Counts,
+    paragraphs: Hashes,
+    paragraph_chars: Counts,
+) -> tuple[int, int, int, int]:
     """Read one text; returns how many words, filled lines, paragraphs and newlines it has."""
     chars = n_words = n_lines = n_paragraphs = newlines = all_lines = 0
     hashes = ellipses = dots = alphabetic = plain_words = plain_chars = 0
