@@ -17,14 +17,14 @@ def fits(row: Row) -> bool:
     messages = row.get("messages")
     if not isinstance(messages, list):
         return False
-    return "system" in row or any(_has_blocks(turn) for turn in cast("list[Any]", messages))
+    turns = cast("list[Any]", messages)
+    contents = [turn.get("content") for turn in turns if type(turn) is dict]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    lists = [content for content in contents if type(content) is list]  # pyright: ignore[reportUnknownVariableType]
+    return "system" in row or any(map(_has_blocks, cast("list[list[Any]]", lists)))
 
 
-def _has_blocks(turn: Any) -> bool:
-    content = cast(Row, turn).get("content") if type(turn) is dict else None
-    if type(content) is not list:
-        return False
-    types = [cast(Row, block).get("type") for block in content if isinstance(block, dict)]  # pyright: ignore[reportUnknownVariableType]
+def _has_blocks(content: list[Any]) -> bool:
+    types = [cast(Row, block).get("type") for block in content if isinstance(block, dict)]
     return any(isinstance(each, str) and each in _BLOCKS for each in types)
 
 

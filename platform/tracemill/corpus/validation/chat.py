@@ -55,21 +55,21 @@ def conversation(
     if not turns:
         out.append(Found("empty", path, "there is no message"))
         return
-    plain = True
-    for number, turn in enumerate(turns):
-        if not (type(turn) is dict and len(cast(Row, turn)) == 2 and _is_plain(cast(Row, turn))):
-            plain = False
-            _message(turn, f"{path}[{number}]", out)
-    roles = [cast(Row, t).get("role") if type(t) is dict else None for t in turns]
-    _order(roles, turns, path, out, answered=answered)
-    if not plain:
+    odd = [number for number, turn in enumerate(turns) if not _is_plain(turn)]
+    for number in odd:
+        _message(turns[number], f"{path}[{number}]", out)
+    roles = [turn.get("role") if type(turn) is dict else None for turn in turns]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    _order(cast("list[Any]", roles), turns, path, out, answered=answered)
+    if odd:
         _learned(turns, path, out)
         tools.links(turns, path, defined, out)
 
 
-def _is_plain(turn: Row) -> bool:
-    content, role = turn.get("content"), turn.get("role")
-    if type(content) is not str or type(role) is not str or role not in _SPEAKERS:
+def _is_plain(turn: Any) -> bool:
+    if type(turn) is not dict or len(turn) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        return False
+    content, role = turn.get("content"), turn.get("role")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    if type(content) is not str or type(role) is not str or role not in _SPEAKERS:  # pyright: ignore[reportUnknownArgumentType]
         return False
     return bool(content) and not content.isspace()
 

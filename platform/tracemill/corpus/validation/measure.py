@@ -16,17 +16,22 @@ from tracemill import pii
 from tracemill.corpus import tokens
 from tracemill.corpus.validation.report import Found, Issue, Lengths
 from tracemill.corpus.validation.shapes import Said
+from tracemill.pii.rules import NUMBER_HINT, RULES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 SAMPLE = 2_000
-"""As many rows are counted in tokens at least, up to twice as many; all of a smaller file."""
+"""As many rows are counted in tokens at most, half as many at least; all of a smaller file."""
 _BATCH_BYTES = 2**22
+_MOST_HELD = 2**26  # bytes of a sample
+_SHORT = 3  # letters; a shorter needle stands in most texts
 _MOST_ANSWERS, _LONGEST_ANSWER = 100, 60
 
-_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+_canonical = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+).encode
 
 
 def _number(digest: bytes) -> int:
@@ -41,10 +46,12 @@ class Repeats:
         self._lines, self._wholes, self._asked = array("Q"), array("Q"), array("Q")
 
     def add(self, line: int, asked: Any, answer: Any) -> None:
-        hashed = blake2b(_canonical(asked).encode(), digest_size=8)
+        """Raises `ValueError` for a number that is infinite."""
+        before, after = _canonical(asked).encode(), _canonical(answer).encode()
+        hashed = blake2b(before, digest_size=8)
         self._lines.append(line)
         self._asked.append(_number(hashed.digest()))
-        hashed.update(b"\0" + _canonical(answer).encode())
+        hashed.update(b"\0" + after)
         self._wholes.append(_number(hashed.digest()))
 
     def duplicates(self, keep: int | None) -> tuple[int, list[Issue]]:
@@ -87,12 +94,11 @@ def _again(values: "NDArray[np.uint64]") -> "tuple[NDArray[np.int64], NDArray[np
     return earlier[again], again
 
 
-class _Waiting(NamedTuple):
+class _Row(NamedTuple):
     line: int
     size: int
     texts: list[str]
     overhead: int
-    sampled: bool
 
 
 class Tokens:
@@ -101,66 +107,67 @@ class Tokens:
     def __init__(self, name: str, limit: int | None) -> None:
         self._name, self._limit = name, limit
         self._used = tokens.tokenizer(name)
-        self._waiting: list[_Waiting] = []
-        self._held = self._seen = self._bytes = self._longest = 0
+        self._near: list[_Row] = []
+        self._sample: list[_Row] = []
+        self._longest: _Row | None = None
+        self._held = self._seen = self._bytes = 0
         self._step = 1
-        self._sample: list[tuple[int, int, int]] = []  # number of the row, bytes, tokens
-        self.too_long: list[tuple[int, int]] = []
+        self._too_long: list[tuple[int, int]] = []
 
     def add(self, line: int, size: int, said: Said) -> None:
         """A row whose line has `size` bytes; its JSON is never shorter than its tokens are many."""
         number, self._seen, self._bytes = self._seen, self._seen + 1, self._bytes + size
-        near = self._limit is not None and size * self._used.per_byte > self._limit
-        longest = size > self._longest
-        self._longest = max(size, self._longest)
-        if number % self._step and not near and not longest:
-            return
         overhead = said.messages * self._used.per_message + self._used.per_record
-        self._waiting.append(
-            _Waiting(line, size, said.texts, overhead, number % self._step == 0 or longest)
-        )
-        self._held += size
-        if self._held > _BATCH_BYTES:
-            self._count()
+        row = _Row(line, size, said.texts, overhead)
+        if self._limit is not None and size * self._used.per_byte > self._limit:
+            self._near.append(row)
+            if sum(each.size for each in self._near) > _BATCH_BYTES:
+                self._count_near()
+        if self._longest is None or size > self._longest.size:
+            self._longest = row
+        if number % self._step == 0:
+            self._sample.append(row)
+            self._held += size
+            self._thin()
 
-    def _count(self) -> None:
-        texts = [text for row in self._waiting for text in row.texts]
-        counted = iter(self._used.lengths(texts).tolist()) if texts else iter(())
-        for row in self._waiting:
-            length = sum(next(counted) for _ in row.texts) + row.overhead
-            if self._limit is not None and length > self._limit:
-                self.too_long.append((row.line, length))
-            if row.sampled:
-                self._sample.append((len(self._sample), row.size, length))
-        self._waiting, self._held = [], 0
-        while len(self._sample) > 2 * SAMPLE:
+    def _thin(self) -> None:
+        """Every second row of the sample goes while it has too many rows or bytes."""
+        while len(self._sample) > SAMPLE or (self._held > _MOST_HELD and len(self._sample) > 1):
             self._step *= 2
-            top = max(self._sample, key=lambda row: row[1])
-            self._sample = [row for row in self._sample[::2] if row is not top] + [top]
+            self._sample = self._sample[::2]
+            self._held = sum(row.size for row in self._sample)
+
+    def _lengths(self, rows: Sequence[_Row]) -> list[int]:
+        texts = [text for row in rows for text in row.texts]
+        counted = iter(self._used.lengths(texts).tolist()) if texts else iter(())
+        return [sum(next(counted) for _ in row.texts) + row.overhead for row in rows]
+
+    def _count_near(self) -> None:
+        for row, length in zip(self._near, self._lengths(self._near), strict=True):
+            if self._limit is not None and length > self._limit:
+                self._too_long.append((row.line, length))
+        self._near = []
 
     def issues(self) -> Iterator[tuple[int, Found]]:
         """The rows over the limit."""
-        self._count()
-        for line, length in self.too_long:
+        self._count_near()
+        for line, length in self._too_long:
             message = f"{length:,} tokens, {self._limit:,} are trained on"
             yield line, Found("too_long", "", message)
 
     def lengths(self) -> Lengths | None:
         """Of the rows counted; None where there were none."""
-        self._count()
-        if not self._sample:
+        if self._longest is None:
             return None
         import numpy as np
 
-        sizes = np.array([size for _, size, _ in self._sample])
-        counts = np.array([length for _, _, length in self._sample])
-        every = len(counts) == self._seen
-        total = int(counts.sum()) if every else round(counts.sum() / sizes.sum() * self._bytes)
-        p50, p90, p99 = (int(np.percentile(counts, p, method="higher")) for p in (50, 90, 99))
-        most = int(counts.max())
-        return Lengths(
-            self._name, len(counts), total, p50, p90, p99, most, _histogram(counts.tolist())
-        )
+        counted = self._lengths(self._sample)
+        every = len(counted) == self._seen
+        share = self._bytes / sum(row.size for row in self._sample)
+        total = sum(counted) if every else round(sum(counted) * share)
+        p50, p90, p99 = (int(np.percentile(counted, p, method="higher")) for p in (50, 90, 99))
+        most = max([*counted, *self._lengths([self._longest])])
+        return Lengths(self._name, len(counted), total, p50, p90, p99, most, _histogram(counted))
 
 
 def _histogram(counts: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
@@ -194,43 +201,63 @@ class Answers:
 
 
 class Personal:
-    """Personal data and secrets: texts pass a gate of columns before they are searched."""
+    """Personal data and secrets: rows, then their texts, pass a gate before they are searched."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._lines: list[int] = []
-        self._texts: list[str] = []
+        self._rows: list[tuple[int, list[str]]] = []
         self._held = 0
 
-    def add(self, line: int, size: int, texts: Sequence[str]) -> None:
-        self._lines += [line] * len(texts)
-        self._texts += texts
+    def add(self, line: int, size: int, texts: list[str]) -> None:
+        self._rows.append((line, texts))
         self._held += size
 
     def issues(self, *, last: bool = False) -> Iterator[tuple[int, Found]]:
-        """One for each kind in each line; call it after each row, and with `last` at the end."""
-        if not self._texts or (self._held < _BATCH_BYTES and not last):
+        """One for each line with some; call it after each row, and with `last` at the end."""
+        if not self._rows or (self._held < _BATCH_BYTES and not last):
             return
-        import polars as pl
-
-        words, digits = _gate()
-        texts = pl.Series("text", self._texts)
-        passed = texts.str.contains_any(words, ascii_case_insensitive=True)
-        passed |= texts.str.contains(digits)
+        joined = ["\n".join(texts) for _, texts in self._rows]
+        near = [self._rows[at] for at in _passing(joined, *_coarse())]
+        texts = [(line, text) for line, row in near for text in row]
         by_line: dict[int, Counter[str]] = {}
-        for at in passed.arg_true().to_list():
-            kinds = Counter(found.kind for found in pii.find(self._texts[at]))
-            if kinds:
-                by_line.setdefault(self._lines[at], Counter()).update(kinds)
-        self._lines, self._texts, self._held = [], [], 0
+        for at in _passing([text for _, text in texts], *_fine()):
+            line, text = texts[at]
+            by_line.setdefault(line, Counter()).update(place.kind for place in pii.find(text))
+        self._rows, self._held = [], 0
         for line, kinds in by_line.items():
             self.counts.update(kinds)
             told = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in kinds.items())
-            yield line, Found("personal", "", told)
+            if told:
+                yield line, Found("personal", "", told)
+
+
+def _passing(texts: list[str], patterns: Sequence[str], words: Sequence[str]) -> list[int]:
+    """The places of the texts in which one of the patterns or words stands."""
+    import polars as pl
+
+    column = pl.col("text").str
+    found = pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(
+        pl.any_horizontal(
+            *(column.contains(pattern) for pattern in patterns),
+            column.contains_any(list(words), ascii_case_insensitive=True),
+        )
+    )
+    return found.to_series().arg_true().to_list()
 
 
 @cache
-def _gate() -> tuple[list[str], str]:
-    """What a text has at least one of, where `pii.find` finds something in it."""
-    words = sorted({needle for rule in pii.RULES for needle in rule.needles})
-    return words, r"\d(?:[^\w\n]{0,3}\d){5}|[0-9A-Fa-f]:{1,2}[0-9A-Fa-f]"
+def _coarse() -> tuple[Sequence[str], Sequence[str]]:
+    """What stands in every text in which `pii.find` finds something, cheap to look for: patterns
+    in the syntax of Rust's regex, and words."""
+    needled = [rule for rule in RULES if rule.needles]
+    short = {rule.hint for rule in needled if min(map(len, rule.needles)) < _SHORT and rule.hint}
+    words = {n for rule in needled if rule.hint not in short for n in rule.needles}
+    return (NUMBER_HINT, *sorted(short)), sorted(words)
+
+
+@cache
+def _fine() -> tuple[Sequence[str], Sequence[str]]:
+    """As `_coarse`, but seldom in any other text."""
+    needled = [rule for rule in RULES if rule.needles]
+    hints = {rule.hint for rule in needled if rule.hint}
+    return (NUMBER_HINT, *sorted(hints)), [n for r in needled if not r.hint for n in r.needles]

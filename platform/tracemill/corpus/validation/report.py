@@ -54,7 +54,7 @@ class Lengths(NamedTuple):
     p90: int
     p99: int
     most: int
-    """Of the rows counted, among which the longest in bytes always is."""
+    """Of the rows counted and the one that is longest in bytes."""
     histogram: tuple[tuple[int, int, int], ...]
     """From, up to and without, rows counted."""
 

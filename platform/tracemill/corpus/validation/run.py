@@ -101,12 +101,17 @@ class _Run:
 
     def _measure(self, line: Line, shape: Shape | None) -> None:
         """Rows with errors are only compared, as they are."""
-        row: dict[str, Any] = line.row or {}
-        if shape is None:
-            self._repeats.add(line.number, row, None)
+        said = shape.said(line.row) if shape and line.row else None
+        asked, answer = (said.asked, said.answer) if said else (line.row, None)
+        try:
+            self._repeats.add(line.number, asked, answer)
+        except ValueError:
+            problem = Found("number", "", "a number beyond 1.8e308 is read as infinite")
+            self._tally.add(line.number, (problem,))
             return
-        said, size = shape.said(row), len(line.text)
-        self._repeats.add(line.number, said.asked, said.answer)
+        if said is None:
+            return
+        size = len(line.text)
         self._answers.add(said.answer)
         self._tokens.add(line.number, size, said)
         self._personal.add(line.number, size, said.texts)

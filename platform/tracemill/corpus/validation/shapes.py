@@ -164,7 +164,7 @@ def _pair(name: str, asked: str, answer: str, *more: str) -> Shape:
         before = [row.get(field) for field in (*more, asked)]
         return Said([t for t in (*before, row[answer]) if t], 2, before, row[answer])
 
-    fields = ", ".join((asked, answer))
+    fields = f"{asked}, {answer}"
     return Shape(name, fields, lambda row: asked in row and answer in row, check, said)
 
 
