@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
-from tracemill.pii.rules import KINDS, RULES, Rule
+from tracemill.pii.rules import GAP, KINDS, RULES, Rule
 
 __all__ = ["KINDS", "RULES", "Found", "Redacted", "RedactedValue"]
 __all__ += ["find", "redact", "redact_value", "replaced"]
@@ -48,11 +48,11 @@ def find(text: str) -> tuple[Found, ...]:
     digits = any(map(text.__contains__, "0123456789"))
     numbers = _numbers(text) if digits else []
     marks = {mark for mark in _MARKS if mark in lower}
-    for order, rule, needed in _NEEDLED:
-        if needed <= marks and (numbers or not rule.digits) and _may_hold(rule, text, lower):
-            for needle in rule.needles:
-                if needle in lower:
-                    found += _places(rule, order, text, _near(rule, text, lower, needle))
+    for needed, rules in _NEEDLED:
+        if needed <= marks:
+            for order, rule in rules:
+                if numbers or not rule.digits:
+                    found += _needled(rule, order, text, lower)
     if digits:
         lettered = [group.end() - 2 for group in _LETTERED.finditer(text)]
         for order, rule in _NUMBERED:
@@ -111,9 +111,10 @@ def _redacted(value: Any, counts: Counter[str]) -> Any:
 
 
 def _lower(text: str) -> str:
-    """In small letters, each at its place: the one capital that becomes two characters stays."""
-    lower = text.lower()
-    return lower if len(lower) == len(text) else text.replace("\u0130", "i").lower()
+    """In small letters, each at its place."""
+    if not text.isascii():
+        text = text.translate(_NOT_LATIN)
+    return text.lower()
 
 
 def _numbers(text: str) -> list[int]:
@@ -125,10 +126,19 @@ def _numbers(text: str) -> list[int]:
     ]
 
 
-def _may_hold(rule: Rule, text: str, lower: str) -> bool:
-    if rule.gate is not None:
-        return rule.gate.search(text) is not None
-    return not rule.roots or any(map(lower.__contains__, rule.roots))
+def _needled(rule: Rule, order: int, text: str, lower: str) -> list[tuple[int, int, int]]:
+    found: list[tuple[int, int, int]] = []
+    for root in rule.roots:
+        if root in lower:
+            break
+    else:
+        return found
+    if rule.gate is not None and rule.gate.search(text) is None:
+        return found
+    for needle in rule.needles:
+        if needle in lower:
+            found += _places(rule, order, text, _near(rule, text, lower, needle))
+    return found
 
 
 def _near(rule: Rule, text: str, lower: str, needle: str) -> Iterator[int]:
@@ -169,16 +179,18 @@ def _disjoint(places: list[tuple[int, int, int]]) -> tuple[Found, ...]:
     return tuple(Found(RULES[order].kind, start, end) for start, end, order in joined)
 
 
+# The one capital that becomes two characters, and a sign that becomes the letter k.
+_NOT_LATIN = {0x130: "?", 0x212A: "?"}
 _GROUP = re.compile(r"[0-9]+")
 _LETTERED = re.compile(r"(?<=[A-Za-z])[0-9]{2}")
 _MANY_DIGITS = re.compile(
-    r"[0-9](?:[^\w\n]{0,3}[0-9]){5,}|[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
+    rf"[0-9](?:{GAP}[0-9]){{5,}}|[0-9]{{1,3}}\.[0-9]{{1,3}}\.[0-9]{{1,3}}\.[0-9]"
 )
 _MARKS = "-_.@:="
 # One character is found far sooner than a word: where it is missing, its rules need no look.
+_ALL_MARKS = [frozenset(m for m in _MARKS if all(m in n for n in r.needles)) for r in RULES]
 _NEEDLED = tuple(
-    (order, rule, frozenset(m for m in _MARKS if all(m in needle for needle in rule.needles)))
-    for order, rule in enumerate(RULES)
-    if rule.needles
+    (marks, tuple((i, rule) for i, rule in enumerate(RULES) if rule.needles and _ALL_MARKS[i] == marks))
+    for marks in dict.fromkeys(m for m, rule in zip(_ALL_MARKS, RULES, strict=True) if rule.needles)
 )
-_NUMBERED = tuple((order, rule) for order, rule in enumerate(RULES) if not rule.needles)
+_NUMBERED = tuple((i, rule) for i, rule in enumerate(RULES) if not rule.needles)

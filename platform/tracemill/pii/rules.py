@@ -39,7 +39,7 @@ class Rule(NamedTuple):
     lettered: bool = False
     """Those digits follow a letter."""
     roots: tuple[str, ...] = ()
-    """One of these is part of every needle: short, and soon found."""
+    """One of these is part of every needle; the needles, unless fewer words say as much."""
     gate: re.Pattern[str] | None = None
     """Begins with one rare character, and is in every text that holds a match."""
     digits: bool = False
@@ -58,6 +58,7 @@ def _rule(
     **rest: Any,
 ) -> Rule:
     pattern = re.compile(shape)
+    rest.setdefault("roots", tuple(needles.split()))
     rest["group"] = "it" if "it" in pattern.groupindex else 0
     split = tuple(needles.split())
     return Rule(kind, split, pattern, holds, hint, frozenset(left), **rest)
@@ -70,7 +71,7 @@ def _key(needles: str, shape: str, hint: str = "", **rest: Any) -> Rule:
 
 # A number beside another one is not looked at; it must not come into view once that one is gone.
 _APART = "".join(rf"(?<!\[{kind}\])" for kind in KINDS)
-_END = rf"(?!\[(?:{'|'.join(KINDS)})\])"
+_END = rf"(?![.-]?\[(?:{'|'.join(KINDS)})\])"
 _KEY_START = rf"(?<![A-Za-z0-9]){_APART}"
 _ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _HEX = "0123456789abcdefABCDEF"
@@ -81,6 +82,8 @@ _WORD = rf"[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _BEFORE = rf"(?<![{_LETTER}_.+/=-])"
 _AFTER = rf"(?![{_LETTER}_]|[.-][{_LETTER}_])"
+GAP = r"[ .\-/()\u00a0]{0,3}"
+"""Between two digits of one number."""
 _IS = r"[\"'\\]{0,2}\s{0,3}(?::=|=>|[:=\uff1a])\s{0,3}[\"'`\\]{0,2}"
 _IS_HINT = r"[\"'\\ \t]{0,4}[:=\uff1a]"
 
@@ -133,7 +136,6 @@ _SAID_PHONE = (
 _SAID = (
     rf"(?<![A-Za-z\u00c0-\u04ff])(?i:{'|'.join(sorted(_SAID_PHONE, key=len, reverse=True))})(?![a-z]{{4}})"
 )
-_SAID_HINT = f"(?i)(?:{'|'.join(_SAID_PHONE)})[^0-9\n]{{0,30}}[0-9]"
 _NAMED_KEY = (
     r"api[_-]?key|access[_-]?key|secret|token|private[_-]?key|auth[_-]?key|credential|accountkey"
     r"|account[_-]key|signing[_-]?key|encryption[_-]?key|master[_-]?key|service[_-]?key"
@@ -150,6 +152,10 @@ _SAID_PASSWORD = (
     *("passwords", "password", "passwort", "passwd", "pwd", "passphrase", "kennwort", "contraseña"),
     *("mot de passe", "senha", "wachtwoord", "hasło", "lösenord", "пароль", "密码", "密碼"),
     *("パスワード", "비밀번호", "heslo", "jelszó", "parola", "şifre", "_pass", "dbpass"),
+)
+_PASSWORD_ROOTS = (
+    *("pass", "pwd", "kennwort", "contrase", "senha", "wachtwoord", "hasło", "lösenord", "пароль"),
+    *("密码", "密碼", "パスワード", "비밀번호", "heslo", "jelszó", "parola", "şifre"),
 )
 _PASSWORD = rf"(?i:{'|'.join(_SAID_PASSWORD)})"
 _PASSWORD_IS = (
@@ -279,6 +285,7 @@ RULES: tuple[Rule, ...] = (
         " ".join(word for word in _SAID_PASSWORD if " " not in word) + " passe",
         rf"(?:{_PASSWORD}|passe){_PASSWORD_IS}(?P<it>[^\s\"',;\[\](){{}}<>&]{{6,128}}+)",
         checks.password,
+        roots=_PASSWORD_ROOTS,
         hint=rf"(?i)(?:{'|'.join(_SAID_PASSWORD)}|passe)(?:[\"'\\\s]{{0,5}}[:=\uff1a]|[\"']?\s+[a-zéè]{{1,6}}[\s=])",
     ),
     _rule(
@@ -379,7 +386,6 @@ RULES: tuple[Rule, ...] = (
         rf"{_SAID}(?:[ .:=(#\"'|\uff1a]{{0,3}}[^\W0-9_]{{1,8}}){{0,2}}?[ .:=#\"'|/\uff1a]{{0,4}}"
         rf"(?P<it>\+?(?:\([0-9]{{1,5}}\)[ .\-/]?)?[0-9](?:[ .\-/()\u00a0]{{0,3}}[0-9]){{6,14}}){_AFTER}{_END}",
         checks.phone,
-        hint=_SAID_HINT,
         digits=True,
     ),
     _rule(
@@ -402,7 +408,7 @@ RULES: tuple[Rule, ...] = (
 """Every rule; where places overlap, the rule that stands first gives the kind."""
 
 NUMBER_HINT = (
-    r"[0-9](?:[^a-zA-Z0-9_\n]{0,3}[0-9]){5}|[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
-    r"|[A-Z][0-9]{2}[A-Z][0-9]{2}[A-Z][0-9]{3}"
+    rf"[0-9](?:{GAP}[0-9]){{7}}|[0-9]\.[0-9]{{1,3}}\.[0-9]{{1,3}}\.[0-9]|[XYZ]-?[0-9]{{7}}"
+    r"|[A-Z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]|[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11}"
 )
-"""As `Rule.hint`, for all rules without needles."""
+"""As `Rule.hint`, for all rules without needles or whose needle is only the word before digits."""

@@ -1,0 +1,334 @@
+"""Personal data in records: redacted, replaced by stand-ins, or a reason to drop the record.
+
+Columns decide which few texts may hold anything; only those are read by `tracemill.pii`.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+from tracemill.corpus.names import find_names, name_stand_in
+from tracemill.corpus.stand_ins import keyed, pseudonymised, real
+from tracemill.pii import KINDS, RULES, Found, Redacted, redact, replaced
+from tracemill.pii.rules import NUMBER_HINT
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Action = Literal["redact", "pseudonym", "drop", "keep"]
+Change = Callable[[str], Redacted]
+
+TEXTS = ("content", "name")
+JSONS = ("tool_calls",)
+ALL_KINDS = (*KINDS, "name")
+
+
+class Protected(NamedTuple):
+    """Rows in = rows kept + rows dropped."""
+
+    kept: "pl.DataFrame"
+    dropped: "pl.DataFrame"
+    """With `reason`: personal data, and of which kinds."""
+    counts: "pl.DataFrame"
+    """Columns kind, found (places) and records; those of several batches may be added."""
+
+
+def protect(
+    frame: "pl.DataFrame", action: Action, *, names: bool = False, salt: str = ""
+) -> Protected:
+    """A frame of records without personal data, or with it only counted (`keep`).
+
+    Reads what messages say, names of speakers, tool calls and tools. Unless it is `keep`, user_id
+    becomes `user-` and 16 hex digits, so that a user's records are still known to be one user's.
+
+    Args:
+        frame: records; ids stay those of what was read.
+        action: `redact` puts `[email]`, `pseudonym` the same stand-in for the same value, `drop`
+            refuses the record. Keys and passwords are never imitated.
+        names: names of people count too; needs the extra `names`, raises `InputError` without.
+        salt: keeps anybody without it from finding values by trying.
+    """
+    import polars as pl
+
+    change = _changes(action, salt)
+    turns, owners = _turns(frame)
+    cells = list(_cells(turns, owners, change, names, action, salt))
+    cells += _tool_cells(frame, change)
+    counts = _counts(cells)
+    if action == "drop":
+        return _without(frame, cells, counts, salt)
+    kept = frame if action == "keep" else _identities(_rewritten(frame, cells, owners), salt)
+    nothing = frame.clear().with_columns(pl.lit(None, pl.String).alias("reason"))
+    return Protected(kept, nothing, counts)
+
+
+def personal_data(frame: "pl.DataFrame", *, names: bool = False) -> "pl.DataFrame":
+    """What is still in a frame of records: kind, found, records; stand-ins are not counted."""
+    return protect(frame, "keep", names=names).counts
+
+
+def suspects(texts: "pl.Series") -> "pl.Series":
+    """Which texts may hold personal data, by columns alone: true wherever `find` finds something."""
+    import polars as pl
+
+    sure = texts.str.contains(_SURE)
+    near = texts.str.to_lowercase().str.contains_any(_ROOTS) & ~sure
+    some = near.fill_null(False).arg_true()
+    closer = texts.gather(some)
+    held = closer.str.to_lowercase().str.contains_any(_DISTINCT)
+    for hint in _HINTS:
+        held |= closer.str.contains(hint)
+    found = pl.Series(some.filter(held), dtype=pl.UInt32)
+    return sure.fill_null(False).scatter(found, True)
+
+
+class _Cell(NamedTuple):
+    """A text that holds something."""
+
+    record: int
+    turn: int
+    """Row of the frame of turns; -1 for the tools of the record."""
+    column: str
+    text: str
+    """Without it."""
+    counts: Counter[str]
+
+
+def _changes(action: Action, salt: str) -> Change:
+    def told(text: str) -> Redacted:
+        return Redacted(text, Counter(place.kind for place in real(text)))
+
+    if action == "redact":
+        return redact
+    return told if action in {"drop", "keep"} else lambda text: pseudonymised(text, salt)
+
+
+def _turns(frame: "pl.DataFrame") -> "tuple[pl.DataFrame, pl.Series]":
+    import polars as pl
+
+    flat = frame.select(pl.int_range(pl.len()).alias("record"), "messages").explode("messages")
+    return flat.select(pl.col("messages").struct.unnest()), flat["record"]
+
+
+def _cells(
+    turns: "pl.DataFrame",
+    owners: "pl.Series",
+    change: Change,
+    names: bool,
+    action: Action,
+    salt: str,
+) -> Iterator[_Cell]:
+    for column in (*TEXTS, *JSONS):
+        texts = turns[column]
+        chosen = _json_suspects(texts) if column in JSONS else suspects(texts)
+        if names and column == "content":
+            chosen = texts.is_not_null()
+        some = chosen.arg_true()
+        rows, values = some.to_list(), texts.gather(some).to_list()
+        if names and column == "content":
+            new: Iterable[Redacted] = _named(values, change, action, salt)
+        else:
+            new = map(_in_json(change) if column in JSONS else change, values)
+        for turn, owner, (text, counts) in zip(rows, owners.gather(some), new, strict=True):
+            if counts:
+                yield _Cell(owner, turn, column, text, Counter(counts))
+
+
+def _tool_cells(frame: "pl.DataFrame", change: Change) -> Iterator[_Cell]:
+    """Many records share their tools: each text is looked at once."""
+    import polars as pl
+
+    given = frame.select(pl.int_range(pl.len()).alias("record"), "tools").drop_nulls()
+    texts = given["tools"].unique()
+    changed = {text: _in_json(change)(text) for text in texts.filter(_json_suspects(texts))}
+    for record, text in given.filter(pl.col("tools").is_in(list(changed))).iter_rows():
+        new, counts = changed[text]
+        if counts:
+            yield _Cell(record, -1, "tools", new, Counter(counts))
+
+
+def _named(
+    texts: Sequence[str], change: Change, action: Action, salt: str
+) -> Iterator[Redacted]:
+    """Names first: a model reads sentences better before placeholders stand in them."""
+    for text, found in zip(texts, find_names(texts), strict=True):
+        others = [] if not found else real(text)
+        people = [place for place in found if not any(map(place_overlaps(place), others))]
+        counts = Counter({"name": len(people)} if people else {})
+        if people and action in {"redact", "pseudonym"}:
+            news = (
+                (p, name_stand_in(text[p.start : p.end], salt) if action == "pseudonym" else "[name]")
+                for p in people
+            )
+            text = replaced(text, news)
+        changed, more = change(text)
+        yield Redacted(changed, counts + Counter(more))
+
+
+def place_overlaps(place: Found) -> Callable[[Found], bool]:
+    """Whether another place shares a character with this one."""
+    return lambda other: place.start < other.end and other.start < place.end
+
+
+# JSON
+
+
+def _json_suspects(texts: "pl.Series") -> "pl.Series":
+    """As `suspects`, of texts inside texts: what is escaped is looked at as it will be read."""
+    plain = (
+        texts.str.replace_all(r'\\+"', '"')
+        .str.replace_all(r"\\+[nr]", "\n")
+        .str.replace_all(r"\\+[tbf]", " ")
+        .str.replace_all(r"\\+/", "/")
+    )
+    return suspects(plain) | suspects(texts) | texts.str.contains(r"\\u").fill_null(False)
+
+
+def _in_json(change: Change) -> Change:
+    """The change for a text that is JSON, after which it still is."""
+
+    def changed(text: str) -> Redacted:
+        counts: Counter[str] = Counter()
+        try:
+            value = json.loads(text)
+            new = _walked(value, change, counts)
+        except (ValueError, RecursionError):
+            return change(text)
+        out = text if new == value else json.dumps(new, ensure_ascii=False)
+        whole, more = change(out)
+        if not more:
+            return Redacted(out, counts)
+        # A secret is told by the name of its member, which only the whole text shows.
+        return Redacted(_still_json(out, whole), counts + Counter(more))
+
+    return changed
+
+
+def _still_json(before: str, after: str) -> str:
+    for text in (after, _BARE.sub(r'\1"\2"', after)):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        return text
+    return json.dumps(after, ensure_ascii=False)
+
+
+def _walked(value: Any, change: Change, counts: Counter[str]) -> Any:
+    match value:
+        case str():
+            inner = _in_json(change) if value[:1] in {"{", "["} else change
+            text, more = inner(value)
+            counts.update(more)
+            return text
+        case dict():
+            members = cast("dict[str, Any]", value).items()
+            return {_walked(k, change, counts): _walked(v, change, counts) for k, v in members}
+        case list():
+            return [_walked(item, change, counts) for item in cast("list[Any]", value)]
+        case int() if abs(value) >= 10**11:
+            text, more = change(str(value))
+            counts.update(more)
+            return text if text != str(value) else value
+        case _:
+            return value
+
+
+# Records
+
+
+def _counts(cells: Sequence[_Cell]) -> "pl.DataFrame":
+    import polars as pl
+
+    found: Counter[str] = Counter()
+    records: Counter[str] = Counter()
+    for cell in cells:
+        found.update(cell.counts)
+    records.update(kind for _, kind in {(c.record, kind) for c in cells for kind in c.counts})
+    rows = [(kind, found[kind], records[kind]) for kind in ALL_KINDS if found[kind]]
+    schema = {"kind": pl.String, "found": pl.Int64, "records": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _without(
+    frame: "pl.DataFrame", cells: Sequence[_Cell], counts: "pl.DataFrame", salt: str
+) -> Protected:
+    import polars as pl
+
+    kinds: dict[int, set[str]] = {}
+    for cell in cells:
+        kinds.setdefault(cell.record, set()).update(cell.counts)
+    reasons = [
+        (record, f"personal data: {', '.join(kind for kind in ALL_KINDS if kind in its)}")
+        for record, its in sorted(kinds.items())
+    ]
+    reason = pl.DataFrame(reasons, schema={"row": pl.Int64, "reason": pl.String}, orient="row")
+    marked = frame.with_columns(pl.int_range(pl.len()).alias("row"))
+    gone = marked.join(reason, on="row", how="inner", maintain_order="left").drop("row")
+    kept = marked.join(reason, on="row", how="anti", maintain_order="left").drop("row")
+    return Protected(_identities(kept, salt), gone, counts)
+
+
+def _rewritten(
+    frame: "pl.DataFrame", cells: Sequence[_Cell], owners: "pl.Series"
+) -> "pl.DataFrame":
+    import polars as pl
+
+    if not cells:
+        return frame
+    turned = [cell for cell in cells if cell.turn >= 0]
+    first = owners.search_sorted(
+        pl.Series([cell.record for cell in turned], dtype=owners.dtype), side="left"
+    )
+    changed = sorted({cell.record for cell in turned})
+    messages = dict(zip(changed, frame["messages"].gather(changed).to_list(), strict=True))
+    for cell, start in zip(turned, first, strict=True):
+        messages[cell.record][cell.turn - start][cell.column] = cell.text
+    tools = {cell.record: cell.text for cell in cells if cell.turn < 0}
+    marked = frame.with_columns(pl.int_range(pl.len()).alias("row"))
+    for column, new in (("messages", messages), ("tools", tools)):
+        schema = {"row": pl.Int64, column: frame.schema[column]}
+        part = pl.DataFrame({"row": list(new), column: list(new.values())}, schema=schema)
+        joined = marked.join(part, on="row", how="left", maintain_order="left", suffix=" new")
+        value = pl.coalesce(f"{column} new", column).alias(column)
+        marked = joined.with_columns(value).drop(f"{column} new")
+    return marked.drop("row")
+
+
+def _identities(frame: "pl.DataFrame", salt: str) -> "pl.DataFrame":
+    """User ids are always personal; those of conversations only where something is found."""
+    import polars as pl
+
+    users = {u: _identity("user", u, salt) for u in frame["user_id"].unique().drop_nulls()}
+    held = frame["conversation_id"].unique().drop_nulls()
+    talks = {
+        c: _identity("conversation", c, salt) for c in held.filter(suspects(held)) if real(c)
+    }
+    return frame.with_columns(
+        pl.col("user_id").replace(users), pl.col("conversation_id").replace(talks)
+    )
+
+
+def _identity(kind: str, value: str, salt: str) -> str:
+    known = re.fullmatch(rf"{kind}-[0-9a-f]{{16}}", value)
+    return value if known else f"{kind}-{keyed(kind, value, salt)[:16]}"
+
+
+_BARE = re.compile(r"([:\[,]\s*)(\[[a-z_]+\]|\+?[0-9][0-9 -]*(?![0-9.eE]))(?=\s*[,}\]])")
+
+# A rule that needs only a dot or a colon has a hint that is looked for everywhere.
+_COMMON = frozenset(".:")
+_SPARSE = [rule for rule in RULES if rule.needles and not _COMMON.issuperset(rule.needles)]
+_WORDED = [rule for rule in _SPARSE if not rule.digits]
+_SURE = "|".join(
+    f"(?:{hint})"
+    for hint in (
+        NUMBER_HINT,
+        *(r.hint for r in RULES if r.hint and (not r.needles or _COMMON.issuperset(r.needles))),
+    )
+)
+_ROOTS = sorted({root for rule in _WORDED for root in rule.roots})
+_DISTINCT = sorted({root for rule in _WORDED if not rule.hint for root in rule.roots})
+_HINTS = tuple(dict.fromkeys(rule.hint for rule in _WORDED if rule.hint))
