@@ -70,11 +70,12 @@ def make(folder: Path, rule: Rule, fields: str) -> None:
     """The manifest of an empty index, where there is none; the folder must hold nothing else."""
     if (folder / NAME).exists():
         return
-    strangers = sorted(each.name for each in folder.iterdir() if not _ours(each.name))
+    others = (each.name for each in folder.iterdir() if each.name != LOCK)
+    strangers = sorted(name for name in others if not name.endswith(".tmp"))
     if strangers:
         raise InputError(
-            f"{folder} is no index of near-duplicates (it holds {strangers[0]!r}): "
-            "name an empty folder"
+            f"{folder} is no index of near-duplicates (it holds {strangers[0]!r} and no "
+            f"{NAME!r}): name an empty folder"
         )
     _write(folder, Manifest(*rule, fields=fields))
 
