@@ -224,7 +224,7 @@ def _content(
 
 def _result(fields: dict[str, Any], where: str) -> Message:
     given = first(fields, ("content", "response"))
-    said = _content(given, where, "tool")[0]
+    said = _content(given, where, "result")[0]
     name = _optional(fields, "name", where)
     id = first(fields, ("tool_use_id", "tool_call_id", "id"))
     return Message("tool", said or "", name, None, _optional({"id": id}, "id", where))

@@ -91,8 +91,12 @@ def unpacked(path: Path) -> IO[bytes]:
     if path.suffix.lower() not in PACKED:
         return opened(path)
     whole = tempfile.TemporaryFile()
-    with opened(path) as packed:
-        shutil.copyfileobj(packed, whole, PIECE_BYTES)
+    try:
+        with opened(path) as packed:
+            shutil.copyfileobj(packed, whole, PIECE_BYTES)
+    except BaseException:
+        whole.close()
+        raise
     whole.seek(0)
     return cast(IO[bytes], whole)
 

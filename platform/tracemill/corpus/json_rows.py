@@ -206,10 +206,10 @@ def json_line(content: bytes) -> Line:
         return Line(None, f"not JSON: {_why(error)}", shown)
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, start: int = 0) -> str:
     match error:
         case json.JSONDecodeError():
-            return f"{error.msg} at character {error.pos + 1}"
+            return f"{error.msg} at character {error.pos - start + 1}"
         case RecursionError():
             return "nested too deep"
         case _:
@@ -285,9 +285,10 @@ class _Window:
                 value = self._value()
             except (ValueError, RecursionError) as error:
                 shown = self.text[self.at : self.at + 1000]
+                said = _why(error, self.at)
                 on = self._to_the_next()
                 where = "" if on else " from here on"
-                why = self.trouble if self.trouble and not on else f"not JSON{where}: {_why(error)}"
+                why = self.trouble if self.trouble and not on else f"not JSON{where}: {said}"
                 yield number, Line(None, why, shown)
                 if not on:
                     return

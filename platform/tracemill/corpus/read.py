@@ -6,7 +6,7 @@ others one by one: the result is the same, which the tests hold it to.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -51,8 +51,10 @@ class Origin(NamedTuple):
     """Where the recipe is, or would be."""
 
 
-def origins(raw_folder: Path) -> dict[str, Origin]:
+def origins(raw_folder: Path, built_in: Collection[str] = ()) -> dict[str, Origin]:
     """What lies in raw/records: name without suffixes -> file or folder, with its recipe.
+
+    `built_in` are names of origins that lie elsewhere: recipes for them may be here, data may not.
 
     Raises InputError where two entries have the same name, a recipe has no data, or is wrong.
     """
@@ -61,6 +63,8 @@ def origins(raw_folder: Path) -> dict[str, Origin]:
     for entry in entries:
         if _is_data(entry.name):
             name = _origin_name(entry)
+            if name in built_in:
+                raise InputError(f"{entry}: {name!r} is the name of a source of ours: rename it")
             if name in found:
                 raise InputError(
                     f"{raw_folder} has {found[name].name} and {entry.name}, which would both be "
@@ -68,7 +72,7 @@ def origins(raw_folder: Path) -> dict[str, Origin]:
                 )
             found[name] = entry
     for entry in entries:
-        if _is_recipe(entry.name) and entry.stem not in found:
+        if _is_recipe(entry.name) and entry.stem not in {*found, *built_in}:
             raise InputError(f"{entry} is a recipe for nothing: no {entry.stem} lies beside it")
     return {name: _origin(name, path) for name, path in sorted(found.items())}
 
@@ -115,6 +119,7 @@ def read_records(
     return _batches(
         batch
         for file, name in _files(path)
+        if _is_data(Path(name).name) or name == path.name
         for batch in _of_file(file, name, named, recipe, by_columns)
     )
 
@@ -283,12 +288,19 @@ def _below(
         name = prefix + entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _below(Path(entry.path), f"{name}/", (*above, identity))
-        elif not entry.is_file():
+        elif not Path(entry.path).is_file():
             yield "a link to nothing, or no regular file", name
         else:
             yield Path(entry.path), name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself.
+        return False
 
 
 def _document_of(path: Path | str, name: str) -> Document | Refusal:
