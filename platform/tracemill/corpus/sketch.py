@@ -161,17 +161,13 @@ def _compiled(texts: Places, threads: int) -> Sketches:
     count = texts.lengths.size
     signatures = np.empty((count, PERMUTATIONS), np.uint32)
     digests, counts = np.empty(count, np.uint64), np.empty(count, np.int64)
-    tables = (*letters(SPACELESS), permutations())
+    known = letters(SPACELESS)
+    tables = (known.kinds, known.lower)
 
     def run(part: slice) -> Hashes:
-        return sketch_documents(
-            texts.addresses[part],
-            texts.lengths[part],
-            *tables,
-            signatures[part],
-            digests[part],
-            counts[part],
-        )
+        found = (texts.addresses[part], texts.lengths[part])
+        results = (signatures[part], digests[part], counts[part])
+        return sketch_documents(found, tables, permutations(), results)
 
     with ThreadPoolExecutor(threads) as pool:
         shingles = np.concatenate(list(pool.map(run, parts(texts.lengths))))

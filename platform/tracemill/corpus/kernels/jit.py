@@ -1,53 +1,50 @@
 """How kernels are compiled: without Python's lock, kept on disk for the next process."""
 
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Bits: TypeAlias = Any
+"""In a kernel, an unsigned number: an address, a hash, a mask."""
+Number: TypeAlias = Any
+"""In a kernel, a signed number: a position, a size, a code point."""
+Values: TypeAlias = Any
+"""In a kernel, an array."""
+
 
 def kernel(function: F) -> F:
-    """numba's `njit`, cached beside the file, else in the user's cache folder, else not at all."""
+    """numba's `njit`, cached beside the file, else in the user's cache folder, else not at all.
+
+    The cache forgets a kernel when a file beside it or here changes: numba alone looks at no file
+    but the kernel's own, and would go on with old copies of what it calls.
+    """
     from numba import njit
 
     compiler = cast(Any, njit)
+    name = function.__qualname__
+    function.__qualname__ = f"{name}-{_stamp(Path(function.__code__.co_filename).parent)}"
     try:
         return compiler(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder that can be written to: compiled anew in each process
         return compiler(nogil=True)(function)
+    finally:
+        function.__qualname__ = name
 
 
 def part(function: F) -> F:
-    """A function that only kernels of the same file call: compiled and stored with them."""
+    """A function that only kernels call: compiled into them, and cached with them."""
     from numba import njit
 
     compiler = cast(Any, njit)
     return compiler(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
-def instruction(result: str, *operands: str) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator: what the function writes as LLVM code becomes a function for kernels.
-
-    Args:
-        result: numba's name of its type, such as `uint64`.
-        operands: those of its one or two arguments; what is decorated takes the builder first.
-    """
-    from numba import types
-    from numba.extending import intrinsic
-
-    kinds = cast(Any, types)
-    signature = getattr(kinds, result)(*(getattr(kinds, operand) for operand in operands))
-
-    def decorate(write: Callable[..., Any]) -> Any:
-        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return write(builder, *values) or context.get_dummy_value()
-
-        def one(typing: Any, first: Any) -> Any:
-            return signature, code
-
-        def two(typing: Any, first: Any, second: Any) -> Any:
-            return signature, code
-
-        return cast(Any, intrinsic)(one if len(operands) == 1 else two)
-
-    return decorate
+@cache
+def _stamp(folder: Path) -> str:
+    """Digest of the sources in a folder and in this one; numba refuses where there are none."""
+    files = sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")})
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

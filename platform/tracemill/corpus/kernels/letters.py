@@ -13,11 +13,13 @@ CASES = 0x20000
 TAGS = (0xE0000, 0xE1000)
 """The only ones from there on that matter to a sigma: tags and variation selectors."""
 
-SPACE, ALONE, CASED, IGNORABLE, SPECIAL = 1, 2, 4, 8, 16
+SPACE, ALONE, CASED, IGNORABLE = 1, 2, 4, 8
 """Bits: white space; a word of its own; cased or ignorable where Python looks for the end of a
-word around a capital sigma; a lower case that is not one fixed code point."""
+word around a capital sigma."""
 
 SIGMA, DOTTED_I = 0x3A3, 0x130
+"""Capital letters without one fixed lower case: that of sigma is one less at the end of a word;
+I with a dot becomes two code points."""
 
 
 class Letters(NamedTuple):
@@ -26,7 +28,7 @@ class Letters(NamedTuple):
     kinds: NDArray[np.uint8]
     """(0x110000,) bits."""
     lower: NDArray[np.uint32]
-    """(0x20000,) the lower case."""
+    """(0x20000,) the lower case; of `SIGMA` that within a word, of `DOTTED_I` the second."""
 
 
 @cache
@@ -40,13 +42,14 @@ def letters(spaceless: Iterable[tuple[int, int]]) -> Letters:
     kinds[[code for code in range(CASES) if chr(code).isspace()]] = SPACE
     for first, last in spaceless:
         kinds[first : last + 1] |= ALONE
-    kinds[[SIGMA, DOTTED_I]] |= SPECIAL
     codes = np.arange(CASES, dtype=np.uint32)
     codes[[DOTTED_I, *range(0xD800, 0xE000)]] = 0  # two letters; halves of pairs: not in UTF-8
     _mark_cased(kinds, codes)
     _mark_cased(kinds, np.arange(*TAGS, dtype=np.uint32))
     kinds[DOTTED_I] |= CASED
-    return Letters(kinds, _lower(codes))
+    lower = _lower(codes)
+    lower[DOTTED_I] = ord("\N{COMBINING DOT ABOVE}")
+    return Letters(kinds, lower)
 
 
 def _mark_cased(kinds: NDArray[np.uint8], codes: NDArray[np.uint32]) -> None:

@@ -1,7 +1,7 @@
 """Where the bytes of an Arrow column of strings lie: what kernels read without a copy."""
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,21 +82,24 @@ def _places(texts: "pa.Array[Any]") -> Located:
     return addresses, lengths
 
 
-def _packed(texts: "pa.Array[Any]", width: type) -> Located:
+def _packed(texts: "pa.Array[Any]", width: type[np.signedinteger[Any]]) -> Located:
     """Of offsets into one buffer of bytes."""
     _, ends, data = texts.buffers()
-    item = np.dtype(width).itemsize
-    found = np.frombuffer(ends, width, len(texts) + 1, texts.offset * item).astype(np.int64)
+    found = _numbers(ends, width)[texts.offset :][: len(texts) + 1].astype(np.int64)
     return (found[:-1] + (data.address if data else 0)).astype(np.uint64), np.diff(found)
 
 
 def _viewed(texts: "pa.Array[Any]") -> Located:
     """Of views: 16 bytes each, length and either the text itself or its place in a buffer."""
     _, views, *data = texts.buffers()
-    fields = np.frombuffer(views, np.int32, 4 * len(texts), texts.offset * 16).reshape(-1, 4)
+    fields = _numbers(views, np.int32).reshape(-1, 4)[texts.offset :][: len(texts)]
     lengths = fields[:, 0].astype(np.int64)
-    own = views.address + 16 * (texts.offset + np.arange(len(texts))) + 4
-    bases = np.array([each.address for each in data] or [0], np.int64)
+    own = fields.__array_interface__["data"][0] + 16 * np.arange(len(texts)) + 4
+    bases = np.array([each.address if each else 0 for each in data] or [0], np.int64)
     outside = lengths > INLINE
     away = bases[np.where(outside, fields[:, 2], 0)] + fields[:, 3]
     return np.where(outside, away, own).astype(np.uint64), lengths
+
+
+def _numbers(buffer: "pa.Buffer | None", width: type[np.signedinteger[Any]]) -> NDArray[Any]:
+    return np.frombuffer(cast(Any, buffer), width)
