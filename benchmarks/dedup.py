@@ -29,7 +29,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     CACHE.mkdir(exist_ok=True)
     began = time.monotonic()
-    growth = near_growth.goals(CACHE, 50_000 if options.quick else 500_000)
+    growth = near_growth.goals(CACHE, 100_000 if options.quick else 1_000_000)
     tables = [*_side_by_side(options.quick), growth]
     if options.real:
         tables += near_real.tables(CACHE)

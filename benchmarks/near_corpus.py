@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 Words = NDArray[np.int32]
 """A text as places in the vocabulary."""
 
+VERSION = 1
+"""Of the corpus: another one makes the files of the last one stale."""
 BLOCK = 5_500
 MIX = {
     "unrelated": 2_300,
@@ -173,11 +175,12 @@ def write(path: Path, column: pa.ChunkedArray) -> Path:
     """One Parquet file with `id` (its place) and `text`, which every library here reads."""
     ids = pa.array(np.arange(len(column)))
     temporary = path.with_suffix(".part")
-    pq.write_table(pa.table({"id": ids, "text": column}), temporary, compression="zstd")
+    table = pa.table({"id": ids, "text": column})
+    pq.write_table(table, temporary, compression="zstd", row_group_size=10_000)
     return temporary.rename(path)
 
 
 def corpus(folder: Path, documents: int) -> Path:
     """The corpus of so many texts, made when it is not there yet."""
-    path = folder / f"near-{documents}.parquet"
+    path = folder / f"near-{VERSION}-{documents}.parquet"
     return path if path.exists() else write(path, texts(documents))

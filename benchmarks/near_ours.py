@@ -17,7 +17,7 @@ Found = tuple[Any, Any]
 
 
 def search(texts: pa.Array, clock: Clock, policy: Any) -> Found:
-    """Flags and the text that stays for each."""
+    """Flags and the text that stays for each; of `star` only which texts stay."""
     import polars as pl
 
     from tracemill.corpus.near.bands import rule
@@ -36,7 +36,9 @@ def search(texts: pa.Array, clock: Clock, policy: Any) -> Found:
     clock("bands")
     kept = decide([Part(documents, *sketches, bands)], how).kept
     clock("decide")
-    return _flags(kept)
+    # A text that others are held against may have twins that stay: star names what is dropped.
+    own = np.arange(len(kept))
+    return _flags(kept) if policy == "component" else (None, np.where(kept == own, own, -1))
 
 
 def records(texts: pa.Array, clock: Clock) -> Found:
@@ -47,7 +49,7 @@ def records(texts: pa.Array, clock: Clock) -> Found:
 
     frame = frame_of(texts)
     clock.restart()
-    judged = deduplicate(frame, "both", THRESHOLD, "component")
+    judged = deduplicate(frame, fields="both", threshold=THRESHOLD, policy="component")
     clock("deduplicate")
     kept = np.arange(len(texts))
     place = pl.col("source").cast(pl.Int64)
