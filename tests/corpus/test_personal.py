@@ -149,7 +149,7 @@ def test_secrets_are_never_imitated() -> None:
                 assert stand_in(span.kind, text, "s") == f"[{span.kind}]"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(many)
 def test_after_redaction_nothing_is_found_and_doing_it_again_changes_nothing(said: list[str]) -> None:
     frame = record_frame([record(text) for text in said])
@@ -160,7 +160,7 @@ def test_after_redaction_nothing_is_found_and_doing_it_again_changes_nothing(sai
     assert protect(kept, "redact").kept.equals(kept)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(many, salts)
 def test_stand_ins_are_the_same_in_every_batch_and_stay(said: list[str], salt: str) -> None:
     frame = record_frame([record(text) for text in said])
@@ -172,7 +172,7 @@ def test_stand_ins_are_the_same_in_every_batch_and_stay(said: list[str], salt: s
     assert protect(whole.kept, "pseudonym", salt=salt).kept.equals(whole.kept)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(many)
 def test_no_record_is_lost(said: list[str]) -> None:
     frame = record_frame([record(text) for text in said])
@@ -183,7 +183,7 @@ def test_no_record_is_lost(said: list[str]) -> None:
     assert (counts.height == 0) == (dropped.height == 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(many)
 def test_columns_never_miss_what_is_found(said: list[str]) -> None:
     suspected = suspects(pl.Series(said, dtype=pl.String)).to_list()

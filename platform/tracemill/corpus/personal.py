@@ -59,7 +59,11 @@ def protect(
     counts = _counts(cells)
     if action == "drop":
         return _without(frame, cells, counts, salt)
-    kept = frame if action == "keep" else _identities(_rewritten(frame, cells, owners), salt)
+    if action == "keep":
+        kept = frame
+    else:
+        told = _rewritten(frame, turns, owners, cells) if cells else frame
+        kept = _identities(told, salt)
     nothing = frame.clear().with_columns(pl.lit(None, pl.String).alias("reason"))
     return Protected(kept, nothing, counts)
 
@@ -73,15 +77,18 @@ def suspects(texts: "pl.Series") -> "pl.Series":
     """Which texts may hold personal data, by columns alone: true wherever `find` finds something."""
     import polars as pl
 
-    sure = texts.str.contains(_SURE)
-    near = texts.str.to_lowercase().str.contains_any(_ROOTS) & ~sure
-    some = near.fill_null(False).arg_true()
+    if texts.null_count() == len(texts):
+        return pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True)
+    sure = texts.str.contains(_SURE).fill_null(False)
+    near = texts.str.to_lowercase().str.contains_any(_ROOTS).fill_null(False) & ~sure
+    some = near.arg_true()
+    if some.is_empty():
+        return sure
     closer = texts.gather(some)
     held = closer.str.to_lowercase().str.contains_any(_DISTINCT)
     for hint in _HINTS:
         held |= closer.str.contains(hint)
-    found = pl.Series(some.filter(held), dtype=pl.UInt32)
-    return sure.fill_null(False).scatter(found, True)
+    return sure.scatter(some.filter(held), True)
 
 
 class _Cell(NamedTuple):
@@ -177,6 +184,8 @@ def place_overlaps(place: Found) -> Callable[[Found], bool]:
 
 def _json_suspects(texts: "pl.Series") -> "pl.Series":
     """As `suspects`, of texts inside texts: what is escaped is looked at as it will be read."""
+    if texts.null_count() == len(texts):
+        return suspects(texts)
     plain = (
         texts.str.replace_all(r'\\+"', '"')
         .str.replace_all(r"\\+[nr]", "\n")
@@ -272,29 +281,42 @@ def _without(
 
 
 def _rewritten(
-    frame: "pl.DataFrame", cells: Sequence[_Cell], owners: "pl.Series"
+    frame: "pl.DataFrame", turns: "pl.DataFrame", owners: "pl.Series", cells: Sequence[_Cell]
 ) -> "pl.DataFrame":
     import polars as pl
 
-    if not cells:
-        return frame
-    turned = [cell for cell in cells if cell.turn >= 0]
-    first = owners.search_sorted(
-        pl.Series([cell.record for cell in turned], dtype=owners.dtype), side="left"
+    tools = pl.DataFrame(
+        [(cell.record, cell.text) for cell in cells if cell.turn < 0],
+        schema={"record": pl.Int64, "new tools": pl.String},
+        orient="row",
     )
-    changed = sorted({cell.record for cell in turned})
-    messages = dict(zip(changed, frame["messages"].gather(changed).to_list(), strict=True))
-    for cell, start in zip(turned, first, strict=True):
-        messages[cell.record][cell.turn - start][cell.column] = cell.text
-    tools = {cell.record: cell.text for cell in cells if cell.turn < 0}
-    marked = frame.with_columns(pl.int_range(pl.len()).alias("row"))
-    for column, new in (("messages", messages), ("tools", tools)):
-        schema = {"row": pl.Int64, column: frame.schema[column]}
-        part = pl.DataFrame({"row": list(new), column: list(new.values())}, schema=schema)
-        joined = marked.join(part, on="row", how="left", maintain_order="left", suffix=" new")
-        value = pl.coalesce(f"{column} new", column).alias(column)
-        marked = joined.with_columns(value).drop(f"{column} new")
-    return marked.drop("row")
+    messages = _retold(turns.with_columns(owners), [cell for cell in cells if cell.turn >= 0])
+    marked = frame.with_columns(pl.int_range(pl.len()).alias("record"))
+    for new in (messages, tools):
+        marked = marked.join(new, on="record", how="left", maintain_order="left")
+    return marked.select(
+        pl.coalesce(f"new {name}", name).alias(name) if name in {"messages", "tools"} else name
+        for name in frame.columns
+    )
+
+
+def _retold(turns: "pl.DataFrame", cells: Sequence[_Cell]) -> "pl.DataFrame":
+    """The messages of the records in which something was found: record and `new messages`."""
+    import polars as pl
+
+    records = pl.Series([cell.record for cell in cells], dtype=pl.Int64).unique()
+    fields = [name for name in turns.columns if name != "record"]
+    said = turns.with_columns(pl.int_range(pl.len()).alias("turn")).filter(
+        pl.col("record").is_in(records.implode())
+    )
+    for column in (*TEXTS, *JSONS):
+        rows = [(cell.turn, cell.text) for cell in cells if cell.column == column]
+        new = pl.DataFrame(rows, schema={"turn": pl.Int64, "new": pl.String}, orient="row")
+        said = said.join(new, on="turn", how="left", maintain_order="left")
+        said = said.with_columns(pl.coalesce("new", column).alias(column)).drop("new")
+    return said.group_by("record", maintain_order=True).agg(
+        pl.struct(fields).alias("new messages")
+    )
 
 
 def _identities(frame: "pl.DataFrame", salt: str) -> "pl.DataFrame":
