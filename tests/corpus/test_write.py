@@ -1,117 +1,157 @@
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from tracemill.corpus import records
-from tracemill.corpus.write import Table, current, write_splits, write_table
+from tracemill.corpus.records import Record, pair, record_frame
+from tracemill.corpus.shards import Sorter
+from tracemill.corpus.write import (
+    Dataset,
+    current,
+    settle,
+    settled,
+    version,
+    versions,
+    write_splits,
+)
 from tracemill.errors import InputError
 from tracemill.files import sha256_of
 
 WHEN = datetime(2024, 5, 6, tzinfo=UTC)
+FORMATS = ("openai", "anthropic", "sharegpt", "hf")
 
 
 def rows(count: int = 6) -> pl.DataFrame:
     made = [
-        records.record(f"Why {n}?", f"Because: {n} é", "a hint" * (n % 2), "test", WHEN)
+        Record(pair(f"Why {n}?", f"Because: {n} é"), "test", f"t:{n}", WHEN + timedelta(days=n))
         for n in range(count)
     ]
-    frame = records.record_frame(made).with_columns(group_id="record_id")
+    frame = record_frame(made).with_columns(group_id="record_id")
     return frame.with_columns(split=pl.Series(["train", "train", "test"] * (count // 3)))
 
 
+def write(folder: Path, *batches: pl.DataFrame, seed: str = "7") -> Dataset:
+    made = iter(batches)
+    return write_splits(made, folder, name="demo", inputs={"a": "d1"}, seed=seed, formats=FORMATS)
+
+
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
-def test_a_frame_and_its_batches_are_the_same_table(tmp_path: Path):
-    frame = rows(60)
-    one = write_table(frame, tmp_path / "one.parquet")
-    two = write_table((frame.slice(at, 7) for at in range(0, 60, 7)), tmp_path / "two.parquet")
-    assert one == Table(tmp_path / "one.parquet", 60, sha256_of(tmp_path / "one.parquet"))
-    assert two.rows == 60
-    assert_frame_equal(pl.read_parquet(one.path), frame)
-    assert_frame_equal(pl.read_parquet(two.path), frame)
-
-
-def test_a_table_that_fails_leaves_the_old_one(tmp_path: Path):
-    path = tmp_path / "table.parquet"
-    before = write_table(rows(), path)
-
-    def broken() -> Iterator[pl.DataFrame]:
-        yield rows()
-        raise InputError("the source broke off")
-
-    with pytest.raises(InputError, match="broke off"):
-        write_table(broken(), path)
-    with pytest.raises(InputError, match="nothing to write"):
-        write_table(iter(()), path)
-    assert sha256_of(path) == before.digest
-    assert files(tmp_path) == ["table.parquet"]
-
-
-def test_an_empty_frame_keeps_its_columns(tmp_path: Path):
-    table = write_table(rows().clear(), tmp_path / "empty.parquet")
-    assert_frame_equal(pl.read_parquet(table.path), rows().clear())
-
-
-def test_a_split_is_chat_rows_with_their_lineage_beside_them(tmp_path: Path):
-    frame = rows().sort("record_id")
-    data = write_splits(frame, tmp_path, name="demo", inputs={"unique": "d1"}, seed="7")
-    assert data.rows == {"train": 4, "validation": 0, "test": 2}
-    for split in data.rows:
-        part = frame.filter(split=split)
+def test_a_version_has_all_rows_in_every_format(tmp_path: Path):
+    frame = rows(300)
+    data = write(tmp_path, frame)
+    assert data.rows == {"train": 200, "validation": 0, "test": 100}
+    for split, count in data.rows.items():
+        part = frame.filter(split=split).sort("record_id")
         assert_frame_equal(pl.read_parquet(data.path / f"{split}.parquet"), part)
-        lines = (data.path / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        assert [json.loads(line) for line in lines] == [
-            {
-                "messages": [
-                    {"role": "user", "content": f"{context}\n\n{query}" if context else query},
-                    {"role": "assistant", "content": response},
-                ]
-            }
-            for query, response, context in part.select(
-                "user_query", "assistant_response", "context"
-            ).rows()
+        lines = (data.path / "openai" / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")
+        expected = part["messages"].to_list()
+        assert [json.loads(line)["messages"] for line in lines[:-1]] == [
+            [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+            for turns in expected
         ]
+        for form in ("anthropic", "sharegpt"):
+            text = (data.path / form / f"{split}.jsonl").read_text(encoding="utf-8")
+            assert text.count("\n") == count
+        hub = pl.read_parquet(data.path / "hf" / "data" / f"{split}-00000-of-00001.parquet")
+        assert hub["record_id"].to_list() == part["record_id"].to_list()
 
 
 def test_the_manifest_says_what_it_is_made_of(tmp_path: Path):
-    data = write_splits(rows(), tmp_path, name="demo", inputs={"unique": "d1"}, seed="7")
+    data = write(tmp_path, rows())
     manifest = json.loads((data.path / "manifest.json").read_text())
-    names = [f"{split}.{kind}" for split in sorted(data.rows) for kind in ("jsonl", "parquet")]
+    described = {"README.md", "card.json", "croissant.json", "manifest.json", "hf/README.md"}
+    names = [name for name in files(data.path) if name not in described]
     assert manifest == {
         "name": "demo",
         "digest": data.digest,
         "seed": "7",
         "rows": data.rows,
-        "inputs": {"unique": "d1"},
+        "inputs": {"a": "d1"},
         "files": {name: sha256_of(data.path / name) for name in names},
     }
-    assert files(data.path) == sorted([*names, "manifest.json"])
+    assert len(names) == 3 * 5
+    assert described < set(files(data.path))
     assert data.path == tmp_path / data.digest[:16]
 
 
-def test_the_same_rows_are_the_same_version_in_any_order(tmp_path: Path):
-    first = write_splits(rows(), tmp_path, name="demo", inputs={}, seed="7")
-    again = write_splits(rows().reverse(), tmp_path, name="demo", inputs={}, seed="7")
+@pytest.mark.parametrize("size", [7, 40, 300])
+def test_the_same_rows_are_the_same_version_in_any_order(tmp_path: Path, size: int):
+    frame = rows(300)
+    first = write(tmp_path, frame)
+    mixed = frame.sample(fraction=1, shuffle=True, seed=size)
+    again = write(tmp_path, *(mixed.slice(at, size) for at in range(0, 300, size)))
     assert again == first == current(tmp_path)
-    assert files(tmp_path) == sorted([first.path.name, "current"])
+    assert sorted(os.listdir(tmp_path)) == sorted([first.path.name, "current"])
 
 
-def test_current_names_the_last_version_and_the_others_stay(tmp_path: Path):
-    first = write_splits(rows(), tmp_path, name="demo", inputs={}, seed="7")
-    second = write_splits(rows(9), tmp_path, name="demo", inputs={}, seed="7")
+def test_rows_are_sorted_over_many_runs(tmp_path: Path):
+    frame = rows(600)
+    with Sorter(tmp_path, run_bytes=5_000) as kept:
+        for batch in frame.sample(fraction=1, shuffle=True, seed=1).iter_slices(50):
+            kept.add(batch)
+        assert len(list(tmp_path.iterdir())) > 5
+        found = {split: pl.concat(kept.sorted(split)) for split in kept.splits()}
+    assert set(found) == {"train", "test"}
+    for split, part in found.items():
+        assert_frame_equal(part, frame.filter(split=split).sort("record_id"))
+
+
+def test_old_versions_stay_and_are_found_by_digest(tmp_path: Path):
+    first, second = write(tmp_path, rows()), write(tmp_path, rows(9))
     assert current(tmp_path) == second
-    assert files(tmp_path) == sorted([first.path.name, second.path.name, "current"])
-    write_splits(rows(), tmp_path, name="demo", inputs={}, seed="7")
+    assert versions(tmp_path) == (first, second)
+    assert version(tmp_path, first.digest) == version(tmp_path, first.digest[:6]) == first
+    assert write(tmp_path, rows()) == first == current(tmp_path)
+    with pytest.raises(InputError, match=f"no versions .* 'zz': there are {first.path.name}, "):
+        version(tmp_path, "zz")
+    with pytest.raises(InputError, match="2 versions"):
+        version(tmp_path, "")
+
+
+def test_another_seed_is_another_version(tmp_path: Path):
+    assert write(tmp_path, rows()) != write(tmp_path, rows(), seed="8")
+
+
+def test_a_version_that_fails_leaves_nothing(tmp_path: Path):
+    first = write(tmp_path, rows())
+    with pytest.raises(InputError, match="not even an empty batch"):
+        write(tmp_path)
+    with pytest.raises(InputError, match="give all the same"):
+        write(tmp_path, rows(), rows().drop("label"))
+    assert sorted(os.listdir(tmp_path)) == sorted([first.path.name, "current"])
     assert current(tmp_path) == first
+
+
+def test_no_rows_are_a_version_too(tmp_path: Path):
+    data = write(tmp_path, rows().clear())
+    assert data.rows == {"train": 0, "validation": 0, "test": 0}
+    assert_frame_equal(pl.read_parquet(data.path / "train.parquet"), rows().clear())
 
 
 def test_no_data_set_is_a_clear_error(tmp_path: Path):
     with pytest.raises(InputError, match="build it first"):
         current(tmp_path)
+    (tmp_path / "current").write_text("gone\n")
+    with pytest.raises(InputError, match="build the data set again"):
+        current(tmp_path)
+    assert versions(tmp_path) == ()
+
+
+def test_the_first_place_of_a_record_is_remembered(tmp_path: Path):
+    assert settled(tmp_path, "0").is_empty()
+    settle(tmp_path, "0", pl.DataFrame({"record_id": ["a", "b"], "split": ["train", "test"]}))
+    settle(tmp_path, "0", pl.DataFrame({"record_id": ["b", "c"], "split": ["train", "train"]}))
+    settle(tmp_path, "1", pl.DataFrame({"record_id": ["b"], "split": ["dev"], "more": [1]}))
+    assert settled(tmp_path, "0").rows() == [("a", "train"), ("b", "test"), ("c", "train")]
+    assert settled(tmp_path, "1").rows() == [("b", "dev")]
+    write(tmp_path, rows())
+    assert len(versions(tmp_path)) == 1

@@ -116,7 +116,9 @@ class Measures:
         for name, split in sorted(self._lengths, key=lambda key: (key[0], order[key[1]])):
             whole = np.concatenate(self._lengths[name, split])
             if whole.size:
-                quantiles = np.quantile(whole, QUANTILES, method="higher").astype(int).tolist()
+                quantiles = (
+                    np.quantile(whole, QUANTILES, method="inverted_cdf").astype(int).tolist()
+                )
                 lengths.setdefault(name, {})[split] = dict(
                     zip(("p5", "p50", "p95", "max"), quantiles, strict=True)
                 ) | {"sum": int(whole.sum())}
@@ -147,7 +149,7 @@ def card(told: Facts) -> str:
         "Languages": _by_split(told, "language"),
         "Licences": _by_split(told, "licence"),
         "Lengths": _length_table(told["lengths"]),
-        "What was left out": _table(told["drops"], total="records"),
+        "What was left out": _drops(told["drops"]),
         "Duplicates": _pairs(told["duplicates"]),
         "Contamination": _contamination(told["contamination"]),
         "Personal data": _personal(told["personal"]),
@@ -173,8 +175,6 @@ def front_matter(told: Facts) -> str:
     meta |= {"language": sorted(told["language"])} if told.get("language") else {}
     meta |= {"task_categories": ["text-generation"], "size_categories": [_size(total)]}
     meta["configs"] = [{"config_name": "default", "data_files": files}]
-    splits = [{"name": name, "num_examples": told["rows"][name]} for name in paths]
-    meta["dataset_info"] = {"config_name": "default", "splits": splits}
     return f"---\n{yaml.safe_dump(meta, sort_keys=False, allow_unicode=True)}---\n\n"
 
 
@@ -298,13 +298,20 @@ def _rebuild(told: Facts) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _table(rows: Sequence[Facts], total: str = "") -> str:
+def _table(rows: Sequence[Facts]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_said(row.get(name)) for name in names] for row in rows]
-    if total and len(rows) > 1:
-        whole = f"{sum(row[total] for row in rows):,}"
-        cells = [*cells[:MOST], ["all", *("" for _ in names[2:]), whole]]
-    return _grid(names, cells, MOST + 1)
+    return _grid(names, [[_said(row.get(name)) for name in names] for row in rows])
+
+
+def _drops(drops: Sequence[Facts]) -> str:
+    """Each reason with its count, and their sum."""
+    rows = [[drop["step"], drop["reason"], f"{drop['records']:,}"] for drop in drops[:MOST]]
+    if rest := drops[MOST:]:
+        more = f"{sum(drop['records'] for drop in rest):,}"
+        rows.append(["…", f"{len(rest):,} other reasons, in card.json", more])
+    if len(drops) > 1:
+        rows.append(["all", "", f"{sum(drop['records'] for drop in drops):,}"])
+    return _grid(["step", "reason", "records"], rows, len(rows))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

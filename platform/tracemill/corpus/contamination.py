@@ -114,7 +114,7 @@ def evaluation_texts(path: Path) -> list[str]:
             else:
                 rows = ((n, line) for n, line in enumerate(file, 1) if line.strip())
             return [_question(path, kind, number, row) for number, row in rows]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{path} cannot be read as questions: {error}") from None
 
 
@@ -134,7 +134,7 @@ def decontaminate(frame: "pl.DataFrame", evaluations: Evaluations) -> Judged:
     found: dict[int, _Found] = {}
     if evaluations.items:
         for row, numbers in _candidates(sketch(texts), evaluations):
-            best = _best(words(texts[row].as_py()), [evaluations.items[n] for n in numbers])
+            best = _best(words(str(texts[row].as_py())), [evaluations.items[n] for n in numbers])
             if best is not None:
                 found[row] = best
     clean = np.ones(frame.height, np.bool_)
@@ -163,7 +163,7 @@ def _items(name: str, texts: Sequence[str]) -> "Iterator[_Item]":
     """The items of a set with words in them, each once."""
     import polars as pl
 
-    bare = _bare(pl.Series(texts, dtype=pl.String)).to_pylist()
+    bare: list[Any] = _bare(pl.Series(texts, dtype=pl.String)).to_pylist()
     numbered = {tuple(words(text)): at for at, text in reversed(list(enumerate(bare, 1)))}
     numbered.pop((), None)
     grams = {said: frozenset(_grams(said)) for said in numbered}
@@ -178,9 +178,13 @@ def _rare(items: Sequence[_Item]) -> "tuple[NDArray[np.uint32], Ints]":
     import numpy as np
     import polars as pl
 
-    pairs = [(at, gram) for at, item in enumerate(items) for gram in item.grams - item.common]
-    grams = pl.Series([" ".join(gram) for _, gram in pairs], dtype=pl.String)
-    return sketch(grams).shingles, np.array([at for at, _ in pairs], np.int64)
+    whole = sketch(pl.Series([" ".join(item.words) for item in items], dtype=pl.String))
+    holders = np.repeat(np.arange(len(items)), np.diff(whole.offsets))
+    pairs = [(at, " ".join(gram)) for at, item in enumerate(items) for gram in item.common]
+    common = sketch(pl.Series([gram for _, gram in pairs], dtype=pl.String)).shingles
+    template = np.array([at for at, _ in pairs], np.int64) << 32 | common
+    rare = ~np.isin(holders << 32 | whole.shingles, template)
+    return whole.shingles[rare], holders[rare]
 
 
 def _needed(item: _Item) -> int:
@@ -221,7 +225,7 @@ def _shared(
         return
     first = evaluations.starts[places]
     sizes = evaluations.starts[places + 1] - first
-    inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    inside = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     items = evaluations.holders[np.repeat(first, sizes) + inside]
     total = len(evaluations.items)
     pairs, counts = np.unique(np.repeat(rows, sizes) * total + items, return_counts=True)
@@ -299,7 +303,8 @@ def _bare(texts: "pl.Series") -> "pa.LargeStringArray":
         at = at[np.isin(plain[at + 1], seconds)] if seconds else at
         for byte in range(width):
             bare[at + byte] = 0x20
-    return pa.LargeStringArray.from_buffers(len(column), offsets, pa.py_buffer(bare))
+    made: Any = pa.LargeStringArray.from_buffers(len(column), offsets, pa.py_buffer(bare))
+    return made
 
 
 @cache

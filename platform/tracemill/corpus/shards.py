@@ -75,11 +75,14 @@ class Sorter:
         self._spill()
         if self._empty is None:
             raise InputError("nothing to write: not even an empty batch with columns")
-        left = self._empty
-        for prefix in sorted(self._pieces[split]):
+        left, waiting = self._empty, list[pl.DataFrame]()
+        prefixes = sorted(self._pieces[split])
+        for prefix in prefixes:
             pieces = [self._readers[run].get_batch(at) for run, at in self._pieces[split][prefix]]
-            frames = [pl.DataFrame(piece) for piece in pieces]
-            left = pl.concat([left, _in_order(pl.concat(frames))])
+            waiting += [pl.DataFrame(piece) for piece in pieces]
+            if sum(map(len, waiting)) < GROUP_ROWS and prefix != prefixes[-1]:
+                continue
+            left, waiting = pl.concat([left, _in_order(pl.concat(waiting))]), []
             while left.height >= GROUP_ROWS:
                 yield left.head(GROUP_ROWS)
                 left = left.slice(GROUP_ROWS)
@@ -98,10 +101,10 @@ class Sorter:
         cuts = rows.select("split", start).group_by("split", "start", maintain_order=True).len()
         path, at = self._folder / str(len(self._readers)), 0
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_file(str(path), rows.clear().to_arrow().schema, options=options) as writer:
+        arrow = rows.to_arrow().combine_chunks()
+        with pa.ipc.new_file(str(path), arrow.schema, options=options) as writer:
             for number, (split, prefix, count) in enumerate(cuts.iter_rows()):
-                piece = rows.slice(at, count).to_arrow().combine_chunks()
-                writer.write_table(piece, max_chunksize=count)
+                writer.write_table(arrow.slice(at, count), max_chunksize=count)
                 self._pieces[split][prefix].append((len(self._readers), number))
                 at += count
         self._readers.append(
