@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tracemill.cli import batches, calls, checkout, log, prompts, questions, warehouse
+from tracemill.cli import batches, calls, checkout, log, prompts, questions, validate, warehouse
 from tracemill.errors import TracemillError
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ First steps:
 Data lies in the nearest warehouse/ upward from here; TRACEMILL_WAREHOUSE or --warehouse names
 another.""",
 )
-for command in (checkout.demo, checkout.build, checkout.ui, questions.ask):
+for command in (checkout.demo, checkout.build, checkout.ui, questions.ask, validate.validate):
     app.command(rich_help_panel="Work")(command)
 for command in (calls.calls, calls.call, calls.tail, calls.failures):
     app.command(rich_help_panel="Calls")(command)

@@ -167,7 +167,17 @@ class Tokens:
         total = sum(counted) if every else round(sum(counted) * share)
         p50, p90, p99 = (int(np.percentile(counted, p, method="higher")) for p in (50, 90, 99))
         most = max([*counted, *self._lengths([self._longest])])
-        return Lengths(self._name, len(counted), total, p50, p90, p99, most, _histogram(counted))
+        return Lengths(
+            tokenizer=self._name,
+            rows=self._seen,
+            counted=len(counted),
+            total=total,
+            p50=p50,
+            p90=p90,
+            p99=p99,
+            most=most,
+            histogram=_histogram(counted),
+        )
 
 
 def _histogram(counts: Sequence[int]) -> tuple[tuple[int, int, int], ...]:

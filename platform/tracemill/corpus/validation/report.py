@@ -46,10 +46,12 @@ class Lengths(NamedTuple):
     """How long the rows are, in tokens."""
 
     tokenizer: str
+    rows: int
+    """Rows without errors: the others are not measured."""
     counted: int
-    """Rows that were counted; all of them, or a sample spread evenly over the file."""
+    """Of them, those that were counted: all, or a sample spread evenly over the file."""
     total: int
-    """Of the whole file; estimated from the sample's tokens per byte where not all were counted."""
+    """Of all these rows; estimated by the sample's tokens per byte where not all were counted."""
     p50: int
     p90: int
     p99: int
