@@ -100,6 +100,16 @@ def test_columns_see_mojibake_where_ftfy_does(texts: list[str]):
     )
 
 
+def test_what_was_given_is_left_as_it_was():
+    texts = pl.Series([" caf\u00c3\u00a9 \n", "plain", None])
+    assert repair(texts).to_list() == ["caf\u00e9", "plain", None]
+    assert texts.to_list() == [" caf\u00c3\u00a9 \n", "plain", None]
+
+
+def test_a_repair_may_reveal_another():
+    assert repair(pl.Series(["caf\u00c3\x00\u00a9"])).to_list() == ["caf\u00e9"]
+
+
 def test_roles_tools_and_names_are_not_touched():
     call = '[{"id": "1",  "type": "function", "function": {"name": "f", "arguments": "{ }\\r\\n"}}]'
     turns = (

@@ -98,7 +98,7 @@ def _foreign(answers: "pl.Series", reason: "pl.Series", wanted: Sequence[str]) -
     found = languages.identify(answers.gather(undecided)).to_frame("language")
     why = pl.format("language: {} is not {}", "language", pl.lit(" or ".join(wanted)))
     foreign = pl.when(~pl.col("language").is_in(wanted)).then(why)
-    return reason.scatter(undecided, found.select(foreign).to_series())
+    return reason.clone().scatter(undecided, found.select(foreign).to_series())
 
 
 def _repaired(unwanted: str | None) -> "pl.Expr":
@@ -111,7 +111,7 @@ def _repaired(unwanted: str | None) -> "pl.Expr":
             return contents
         answers = (turns.struct.field("role") == "assistant").arg_true()
         kept = _until_settled(contents.gather(answers), partial(_without, unwanted))
-        return contents.scatter(answers, kept)
+        return contents.clone().scatter(answers, kept)
 
     turn = pl.element().struct
     content = pl.element().map_batches(repaired, return_dtype=pl.String, is_elementwise=True)
@@ -133,7 +133,7 @@ def _until_settled(texts: "pl.Series", step: "Callable[[pl.Series], pl.Series]")
         after = step(before)
         changed = before.ne_missing(after).arg_true()
         rows = rows.gather(changed)
-        found = found.scatter(rows, after.gather(changed))
+        found = found.clone().scatter(rows, after.gather(changed))  # it writes in place
     return found
 
 
@@ -149,7 +149,7 @@ def _repair(texts: "pl.Series") -> "pl.Series":
     if not rows.len():
         return texts
     decoded = _decoded(texts.gather(rows)).to_frame("text")
-    return texts.scatter(rows, decoded.select(_tidy(text)).to_series())
+    return texts.clone().scatter(rows, decoded.select(_tidy(text)).to_series())
 
 
 def _tidy(text: "pl.Expr") -> "pl.Expr":
@@ -176,7 +176,7 @@ def _decoded(texts: "pl.Series") -> "pl.Series":
 
     written = cast("Sequence[str]", texts.gather(rows).to_list())
     fixed = [ftfy.fix_text(text, _encoding_only()) for text in written]
-    return texts.scatter(rows, pl.Series(fixed, dtype=pl.String))
+    return texts.clone().scatter(rows, pl.Series(fixed, dtype=pl.String))
 
 
 @cache

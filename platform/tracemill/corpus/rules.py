@@ -146,7 +146,9 @@ def reasons(texts: "pl.DataFrame", rules: Sequence[Rule]) -> "pl.Series":
         return found
     numbers = quality.statistics(texts["answer"].gather(undecided))
     columns = {name: pl.col(name) for name in quality.COLUMNS}
-    return found.scatter(undecided, numbers.with_columns(_reason(counted, columns))["reason"])
+    return found.clone().scatter(
+        undecided, numbers.with_columns(_reason(counted, columns))["reason"]
+    )
 
 
 def measures() -> "dict[str, pl.Expr]":
