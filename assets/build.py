@@ -13,9 +13,10 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
-from assets import service
+from assets import service, sources
 from assets.definitions import defs
 from assets.progress import BuildProgress
+from assets.warehouse import every_origin
 from tracemill.errors import UsageError
 from tracemill.settings import Settings
 
@@ -42,13 +43,14 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
     progress = BuildProgress(console, total=len(keys))
     with _instance(settings) as instance, progress.shown():
         run_id = str(uuid.uuid4())
+        tags = every_origin(instance, sources.origins(settings))
         instance.add_event_listener(run_id, progress.follow)
         result = job.execute_in_process(
             run_config={**QUIET, **_config(settings)},
             instance=instance,
             run_id=run_id,
             asset_selection=keys,
-            tags={"tracemill/by": "command line"},
+            tags={"tracemill/by": "command line", **tags},
             raise_on_error=False,
         )
     progress.tell_skipped(key.to_user_string() for key in keys)

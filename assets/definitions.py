@@ -3,12 +3,16 @@
 To add an asset write a function in one of the modules; a new module is a name in `MODULES`.
 """
 
+import hashlib
+import json
+
 import dagster as dg
 
-from assets import corpus, log, reports, retrieval, sources
-from assets.warehouse import Warehouse
+from assets import cleaning, corpus, log, quarantine, reports, retrieval, sources, splits
+from assets.warehouse import Warehouse, every_origin
+from tracemill.errors import InputError
 
-MODULES = [sources, corpus, retrieval, log, reports]
+MODULES = [sources, cleaning, corpus, splits, quarantine, retrieval, log, reports]
 
 refresh = dg.define_asset_job(
     "refresh",
@@ -16,13 +20,16 @@ refresh = dg.define_asset_job(
     description="Everything; what has not changed is left as it is.",
 )
 
-daily = dg.ScheduleDefinition(
-    name="daily",
+
+@dg.schedule(
     job=refresh,
     cron_schedule="0 5 * * *",
-    description="Each day at 05:00 UTC: packages that were installed, calls that were made.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
+def daily(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.RunRequest:
+    """Each day at 05:00 UTC: packages that were installed, calls that were made and judged."""
+    origins = sources.origins(warehouse.settings)
+    return dg.RunRequest(tags=every_origin(context.instance, origins))
 
 
 @dg.sensor(
@@ -30,19 +37,31 @@ daily = dg.ScheduleDefinition(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def raw_files(warehouse: Warehouse) -> dg.RunRequest | dg.SkipReason:
+def raw_files(
+    context: dg.SensorEvaluationContext, warehouse: Warehouse
+) -> dg.RunRequest | dg.SkipReason:
     """Runs `refresh` when a file in warehouse/raw/ was added, changed or removed."""
     settings = warehouse.settings
-    records = warehouse.last(sources.raw_records.key)
     documents = warehouse.last(sources.raw_documents.key)
+    records = warehouse.last(sources.raw_records.key)
     if records is None or documents is None:
         return dg.SkipReason("nothing has been built yet: run `tracemill build` or Materialize all")
-    read = [records["inputs"]["raw/records"], documents["inputs"]["raw/documents"]]
-    now = [sources.fingerprint(folder) for folder in (settings.raw_records, settings.raw_documents)]
-    if now == read:
+    try:
+        now = sources.raw_inputs(settings)
+    except InputError as error:
+        return dg.SkipReason(str(error))
+    read = warehouse.part_inputs(sources.raw_records.key)
+    state = sources.fingerprint(settings.raw_documents)
+    unread = {name for name in now if read.get(name) != now[name]}
+    gone = read.keys() - now.keys() - set(sources.BUILT_IN)
+    if not unread and not gone and state == documents["inputs"]["raw/documents"]:
         return dg.SkipReason("warehouse/raw/ is as it was when it was last read")
     # One try for each state of the folder: a run that fails is not launched again and again.
-    return dg.RunRequest(run_key=" ".join([*now, records["run"], documents["run"]]))
+    key = hashlib.sha256(json.dumps([now, state], sort_keys=True).encode()).hexdigest()
+    return dg.RunRequest(
+        run_key=" ".join([key, records["run"], documents["run"]]),
+        tags=every_origin(context.instance, [*now, *sources.BUILT_IN]),
+    )
 
 
 defs = dg.Definitions(

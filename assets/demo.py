@@ -95,7 +95,7 @@ def _ask_one(settings: Settings, log: EventLog, index: "Index", console: Console
 
 
 def _ask_many(settings: Settings, log: EventLog, index: "Index", console: Console) -> None:
-    questions = _questions(settings.corpus)
+    questions = _questions(settings)
     asked = _asked(log, index)
     new = [question for question in questions if question.text not in asked]
     if len(new) < len(questions):
@@ -109,13 +109,15 @@ def _ask_many(settings: Settings, log: EventLog, index: "Index", console: Consol
         _tell(outcomes, time.monotonic() - started, console)
 
 
-def _questions(corpus: Path) -> list[Question]:
+def _questions(settings: Settings) -> list[Question]:
     """The first of the unique records in the order of their ids, which are hashes: a fair sample."""
     import polars as pl
 
-    records = pl.scan_parquet(corpus / "unique_records.parquet")
-    chosen = records.sort("record_id").unique("user_query", keep="first", maintain_order=True)
-    texts = chosen.head(QUESTIONS).select("user_query").collect()["user_query"]
+    from tracemill.corpus.records import question
+
+    records = pl.scan_parquet(sorted(settings.kept("unique_records").glob("*.parquet")))
+    asked = records.sort("record_id").select(question())
+    texts = asked.unique(keep="first", maintain_order=True).head(QUESTIONS).collect()["question"]
     return [Question(text, n % WHOLE_DOCUMENT_EVERY == 0) for n, text in enumerate(texts)]
 
 

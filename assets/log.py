@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import corpus, retrieval, show, sources
+from assets import retrieval, show, sources, splits
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.log import EventLog
 
@@ -25,7 +25,7 @@ COSTS = "SELECT * FROM costs_by_day ORDER BY day, provider, request_model"
     deps=[
         sources.raw_records,
         sources.raw_documents,
-        corpus.training_splits,
+        splits.training_splits,
         retrieval.embeddings,
         retrieval.chunk_index,
     ],

@@ -62,7 +62,9 @@ class BuildProgress:
             self._started[event.step_key or ""] = time.monotonic()
             self._bar.update(self._task, description=_name(event))
         elif event.event_type is Type.ASSET_MATERIALIZATION:
-            self._finished(event)
+            # An asset with partitions says it once for each of them.
+            if _name(event) not in {*self.made, *self.unchanged}:
+                self._finished(event)
         elif event.event_type is Type.ASSET_CHECK_EVALUATION:
             self._checked(event.asset_check_evaluation_data)
         elif event.event_type is Type.STEP_FAILURE:

@@ -5,14 +5,15 @@ same road. What cannot be read goes to the quarantine with file, line and reason
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets import show
-from assets.warehouse import OWNERS, Made, Warehouse, code_of
+from assets import flow, show
+from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from tracemill.corpus.records import Batch
 
 GROUP = "sources"
-CODE = code_of(__name__, "tracemill.corpus")
+RAW = "raw_records"
+BUILT_IN = ("installed", "calls")
+"""Origins that lie not in raw/records; a recipe of their name may lie there."""
+HARVESTING = ("installed", "public_names", "reference", "sources", "records")
+READING = (
+    *("read", "formats", "chat", "fields", "columns", "json_rows", "table_rows"),
+    *("records", "logged"),
+)
+CODE = code_of(__name__, *(f"tracemill.corpus.{name}" for name in HARVESTING))
 
 
 @dg.asset(
@@ -46,41 +55,58 @@ def installed_records(
 
     return warehouse.make(
         context,
-        lambda: _harvest(context, warehouse, batches(), record_frame([])),
+        lambda: _harvest(context, warehouse, batches(), record_frame([]), _installed(settings)),
         {"installed": _installed_fingerprint(settings)},
     )
 
 
-@dg.asset(
+@asset_by_origin(
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "parquet"},
-    code_version=CODE,
+    code_version=code_of(__name__, *(f"tracemill.corpus.{name}" for name in READING)),
     deps=[installed_records],
 )
 def raw_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """Questions with answers: the installed docstrings, and what lies in raw/records.
+    """Conversations that end with an answer: installed docstrings, raw/records, judged calls.
 
-    One row a record: user_query, assistant_response, context, source, timestamp.
+    One row a record: messages, tools, where it came from, and whom it belongs to. A file or folder
+    in raw/records is an origin; how it is read says the YAML of its name beside it.
     """
     from tracemill.corpus import read
+    from tracemill.corpus.logged import from_calls
     from tracemill.corpus.records import record_frame
+    from tracemill.corpus.tables import read_batches
 
     settings = warehouse.settings
-    installed = settings.corpus / "installed_records.parquet"
+    found = read.origins(settings.raw_records, built_in=BUILT_IN)
+    calls, judgements = _judged_calls(warehouse)
 
-    def batches() -> "Iterator[Batch]":
-        yield from map(_all_kept, batches_of(installed))
-        yield from read.read_records(settings.raw_records)
+    def batches(origin: str) -> "Iterator[Batch]":
+        if origin == "installed":
+            return map(_all_kept, read_batches([_installed(settings)]))
+        if origin == "calls":
+            return iter([from_calls(calls, judgements)])
+        return read.read_records(found[origin].path, origin, found[origin].recipe)
 
-    return warehouse.make(
+    judged = judgements.sort("call_id", "score").write_json()
+    inputs = raw_inputs(settings) | {
+        "installed": {"installed_records": warehouse.digest(installed_records.key)},
+        "calls": {"judged": hashlib.sha256(judged.encode()).hexdigest()},
+    }
+    return warehouse.make_each(
         context,
-        lambda: _harvest(context, warehouse, batches(), record_frame([])),
-        {
-            "installed_records": warehouse.digest(installed_records.key),
-            "raw/records": fingerprint(settings.raw_records),
-        },
+        lambda origin: _harvest(
+            context,
+            warehouse,
+            batches(origin),
+            record_frame([]),
+            flow.kept_file(settings, RAW, origin),
+            origin,
+        ),
+        inputs,
+        lambda: _pages(flow.kept_files(settings, RAW)),
     )
 
 
@@ -101,17 +127,22 @@ def raw_documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg
     from tracemill.corpus.records import document_frame
 
     settings = warehouse.settings
-    records = settings.corpus / "installed_records.parquet"
 
     def batches() -> "Iterator[Batch]":
-        yield _all_kept(_reference_pages(records))
+        yield _all_kept(_reference_pages(_installed(settings)))
         if settings.harvest_installed:
             yield from map(_all_kept, installed.installed_documents())
         yield from read.read_documents(settings.raw_documents)
 
     return warehouse.make(
         context,
-        lambda: _harvest(context, warehouse, batches(), document_frame([])),
+        lambda: _harvest(
+            context,
+            warehouse,
+            batches(),
+            document_frame([]),
+            settings.indexes / "raw_documents.parquet",
+        ),
         {
             "installed": _installed_fingerprint(settings),
             "installed_records": warehouse.digest(installed_records.key),
@@ -125,33 +156,57 @@ def nothing_quarantined(warehouse: Warehouse) -> dg.AssetCheckResult:
     """Every file and line in raw/records could be read; a refusal warns and stops nothing."""
     import polars as pl
 
-    refused = pl.read_parquet(_quarantine(warehouse.settings, "raw_records"))
+    refused = pl.read_parquet(sorted((warehouse.settings.quarantine / RAW).glob("*.parquet")))
     why = refused["reason"].value_counts(sort=True)
     return dg.AssetCheckResult(
         passed=refused.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{refused.height} refused, see quarantine/",
+        description=f"{refused.height} refused: `tracemill quarantine --step {RAW} -n 20`",
         metadata={"refused": refused.height, "reasons": dg.MetadataValue.md(show.sample(why, 20))},
     )
 
 
-def fingerprint(folder: Path) -> str:
-    """A digest of names, sizes and times of the files below a folder: cheap, and never too old."""
+def _judged_calls(warehouse: Warehouse) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    """The calls that somebody judged, and the judgements."""
+    from tracemill.corpus.logged import CALLS, JUDGEMENTS
+
+    with warehouse.open_log() as log:
+        judgements = log.sql(JUDGEMENTS)
+        return log.sql(CALLS), judgements
+
+
+def origins(settings: Settings) -> list[str]:
+    """The names of all sources of records; `InputError` as of `raw_inputs`."""
+    return [*raw_inputs(settings), *BUILT_IN]
+
+
+def raw_inputs(settings: Settings) -> dict[str, dict[str, str]]:
+    """Origin -> digests of its files and of how they are read, for what lies in raw/records.
+
+    Raises `InputError` where two files want to be one origin, or a recipe is wrong.
+    """
+    from tracemill.corpus import read
+
+    asked = {"format", "columns", "licence"}
+    return {
+        name: {
+            "files": fingerprint(origin.path),
+            "recipe": origin.recipe.model_dump_json(include=asked),
+        }
+        for name, origin in read.origins(settings.raw_records, built_in=BUILT_IN).items()
+    }
+
+
+def fingerprint(path: Path) -> str:
+    """A digest of names, sizes and times of a file, or of those below a folder: never too old."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    files = [path] if path.is_file() else path.rglob("*")
+    for file in sorted(each for each in files if each.is_file()):
         stat = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{file.relative_to(path.parent)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
+        )
     return digest.hexdigest()
-
-
-def batches_of(table: Path) -> "Iterator[pl.DataFrame]":
-    """The rows of a Parquet file, one batch after the other."""
-    import polars as pl
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(table) as file:
-        for batch in file.iter_batches(batch_size=10_000):
-            yield pl.DataFrame(batch)
 
 
 def _reference_pages(records: Path) -> "pl.DataFrame":
@@ -165,30 +220,24 @@ def _reference_pages(records: Path) -> "pl.DataFrame":
 def _harvest(
     context: dg.AssetExecutionContext,
     warehouse: Warehouse,
-    batches: "Iterator[Batch]",
+    batches: "Iterable[Batch]",
     empty: "pl.DataFrame",
+    kept: Path,
+    origin: str | None = None,
 ) -> Made:
-    """Write what could be read to the folder, the rest to the quarantine, and the fact to the log."""
-    import polars as pl
-
-    from tracemill.corpus import write
-    from tracemill.corpus.records import refusal_frame
+    """Write what could be read to a table, the rest to the quarantine, and the fact to the log."""
+    from tracemill.corpus.records import Batch, refusal_frame
+    from tracemill.corpus.tables import write_tables
     from tracemill.events import SourceHarvested
 
     name = context.asset_key.path[-1]
-    quarantined = [refusal_frame([])]
-
-    def kept() -> "Iterator[pl.DataFrame]":
-        yield empty
-        for batch in batches:
-            if batch.quarantined.height:
-                quarantined.append(batch.quarantined)
-            yield batch.kept
-
-    table = write.write_table(kept(), _table(warehouse.settings, name))
-    refused = write.write_table(pl.concat(quarantined), _quarantine(warehouse.settings, name))
+    quarantine = warehouse.settings.quarantine / (f"{name}/{origin}" if origin else name)
+    paths = {"kept": kept, "quarantined": quarantine.with_name(f"{quarantine.name}.parquet")}
+    everything = chain([Batch(empty, refusal_frame([]))], batches)
+    tables = write_tables((batch._asdict() for batch in everything), paths)
+    table, refused = tables["kept"], tables["quarantined"]
     event = SourceHarvested(
-        name=name,
+        name=f"{name}/{origin}" if origin else name,
         items=table.rows,
         quarantined=refused.rows,
         digest=table.digest,
@@ -201,14 +250,16 @@ def _harvest(
         rows=table.rows,
         files=(table.path, refused.path),
         facts={"quarantined": refused.rows, "megabytes": round(table.path.stat().st_size / 1e6, 2)},
-        pages=_pages(table.path),
+        pages=_pages([table.path]),
     )
 
 
-def _pages(table: Path) -> dict[str, str]:
+def _pages(tables: list[Path]) -> dict[str, str]:
     import polars as pl
 
-    frame = pl.scan_parquet(table)
+    if not tables:
+        return {}
+    frame = pl.scan_parquet(tables)
     origin = pl.col("source").str.extract(r"^([^:]+)")
     by_origin = frame.group_by(origin).len().sort("len", "source", descending=[True, False])
     top = by_origin.head(12).collect()
@@ -216,13 +267,8 @@ def _pages(table: Path) -> dict[str, str]:
     return {"sample": show.sample(frame.head(5).collect()), "plot": plot}
 
 
-def _table(settings: Settings, name: str) -> Path:
-    folder = settings.indexes if name == "raw_documents" else settings.corpus
-    return folder / f"{name}.parquet"
-
-
-def _quarantine(settings: Settings, name: str) -> Path:
-    return settings.quarantine / f"{name}.parquet"
+def _installed(settings: Settings) -> Path:
+    return settings.corpus / "installed_records.parquet"
 
 
 def _all_kept(frame: "pl.DataFrame") -> "Batch":

@@ -6,15 +6,20 @@ what lies there. Deleting its files, or `warehouse/dagster/`, makes it anew.
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
 import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
 from pydantic import Field
 
 from tracemill.files import write_text_atomically
@@ -25,7 +30,6 @@ Fact = int | float | str
 OWNERS = ["team:tracemill"]
 ORIGINS = dg.DynamicPartitionsDefinition(name="origin")
 """One partition for each source of records: `installed`, `calls`, each file or folder in raw/."""
-DATA_VERSION_TAG = "dagster/data_version"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,35 @@ class Made:
     """Markdown for the asset's page: samples and plots."""
     notebook: Path | None = None
     """A rendered notebook, opened from the asset's page."""
+
+    def with_more(
+        self, files: Sequence[Path] = (), pages: Mapping[str, str] | None = None
+    ) -> "Made":
+        """The same, and some more."""
+        return replace(self, files=(*self.files, *files), pages={**self.pages, **(pages or {})})
+
+
+def asset_by_origin(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with a partition for each origin; one run may make all of them."""
+    with warnings.catch_warnings(action="ignore"):  # Dagster calls the policy beta.
+        policy = dg.BackfillPolicy.single_run()
+        made = dg.asset(partitions_def=ORIGINS, backfill_policy=policy, **settings)
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        with warnings.catch_warnings(action="ignore"):
+            return made(function)
+
+    return decorate
+
+
+def every_origin(instance: dg.DagsterInstance, origins: Collection[str]) -> dict[str, str]:
+    """Make the partitions those of these origins; the tags of a run over all of them."""
+    name = ORIGINS.name or ""
+    for gone in set(instance.get_dynamic_partitions(name)) - set(origins):
+        instance.delete_dynamic_partition(name, gone)
+    instance.add_dynamic_partitions(name, sorted(origins))
+    first, *_, last = [*instance.get_dynamic_partitions(name)] * 2
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
 
 class Origin(TypedDict):
@@ -79,6 +112,18 @@ class Warehouse(dg.ConfigurableResource):
             raise dg.Failure(f"{name} has not been built: run `tracemill build {name}` first")
         return record["made"]["digest"]
 
+    def parts(self, key: dg.AssetKey) -> dict[str, str]:
+        """Origin -> the digest of what an asset last made of it."""
+        return {origin: each["made"]["digest"] for origin, each in self._parts(key).items()}
+
+    def part_inputs(self, key: dg.AssetKey) -> dict[str, dict[str, str]]:
+        """Origin -> what an asset last made it of: digests by name."""
+        return {origin: each["inputs"] for origin, each in self._parts(key).items()}
+
+    def _parts(self, key: dg.AssetKey) -> dict[str, dict]:
+        found = sorted(self._record(key).with_suffix("").glob("*.json"))
+        return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in found}
+
     def last(self, key: dg.AssetKey, part: str | None = None) -> dict | None:
         """The record of the last time: `run`, `code`, `inputs` and what was `made`, or None."""
         file = self._record(key, part)
@@ -106,46 +151,31 @@ class Warehouse(dg.ConfigurableResource):
         inputs: Mapping[str, Mapping[str, str]],
         whole: Callable[[], Mapping[str, str]],
     ) -> dg.MaterializeResult:
-        """`make` for each origin on its own: one that has not changed is left as it is.
+        """`make` for each origin of the run: one that has not changed is left as it is.
 
-        A run for one partition makes that origin alone. What an origin left that is no longer
-        there is deleted.
+        What an origin left that is no longer there is deleted.
 
         Args:
             work: makes one origin.
             inputs: origin -> its digests by name.
             whole: Markdown for the asset's page, of all origins together.
         """
-        self._forget(context, inputs)
-        wanted = [context.partition_key] if context.has_partition_key else sorted(inputs)
-        parts: dict[str, dg.MaterializeResult] = {}
-        for origin in wanted:
-            if origin not in inputs:
-                raise dg.Failure(f"there is no source {origin!r} in raw/records")
-            made, unchanged = self._once(context, partial(work, origin), inputs[origin], origin)
-            parts[origin] = self._result(made, unchanged=unchanged)
-        records = {origin: self.last(context.asset_key, origin) for origin in sorted(inputs)}
-        made = [record["made"] for record in records.values() if record is not None]
-        total = self.make(
-            context,
-            lambda: _total(made, whole()),
-            {origin: record["made"]["digest"] for origin, record in records.items() if record},
-        )
-        if context.has_partition_key:
-            return parts[context.partition_key]
-        for origin, part in parts.items():
-            context.log_event(_materialization(context.asset_key, origin, part))
-        return total
+        self._forget(context.asset_key, inputs)
+        missing = set(context.partition_keys) - inputs.keys()
+        if missing == set(context.partition_keys):
+            raise dg.Failure(f"there is no source {' or '.join(sorted(missing))} in raw/records")
+        for origin in sorted(set(context.partition_keys) - missing):
+            self._once(context, partial(work, origin), inputs[origin], origin)
+        made = [part["made"] for part in self._parts(context.asset_key).values()]
+        digests = self.parts(context.asset_key)
+        return self.make(context, lambda: _total(made, whole()), digests)
 
-    def _forget(self, context: dg.AssetExecutionContext, origins: Collection[str]) -> None:
-        folder = self._record(context.asset_key).with_suffix("")
-        for record in folder.glob("*.json"):
-            if record.stem not in origins:
-                for name in json.loads(record.read_text(encoding="utf-8"))["made"]["files"]:
+    def _forget(self, key: dg.AssetKey, origins: Collection[str]) -> None:
+        for origin, record in self._parts(key).items():
+            if origin not in origins:
+                for name in record["made"]["files"]:
                     (self.settings.warehouse / name).unlink(missing_ok=True)
-                record.unlink()
-                context.instance.delete_dynamic_partition(ORIGINS.name or "", record.stem)
-        context.instance.add_dynamic_partitions(ORIGINS.name or "", sorted(origins))
+                self._record(key, origin).unlink()
 
     def _once(
         self,
@@ -209,17 +239,8 @@ def _total(made: Sequence[dict], pages: Mapping[str, str]) -> Made:
         digest=hashlib.sha256(digests.encode()).hexdigest(),
         rows=sum(part["rows"] for part in made),
         files=(),
-        facts=facts,
+        facts=dict(facts),  # asdict would make tuples of a Counter
         pages=pages,
-    )
-
-
-def _materialization(
-    key: dg.AssetKey, partition: str, part: dg.MaterializeResult
-) -> dg.AssetMaterialization:
-    version = part.data_version.value if part.data_version else ""
-    return dg.AssetMaterialization(
-        key, metadata=part.metadata, partition=partition, tags={DATA_VERSION_TAG: version}
     )
 
 

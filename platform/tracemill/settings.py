@@ -18,10 +18,10 @@ Data, not code: only this page is kept in version control.
 
 | folder | what | delete it? |
 |---|---|---|
-| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/` | no |
+| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`; `raw/dataset.yaml` | no |
 | `log/` | the event log: the only source of truth | no |
 | `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
-| `corpus/` | records, splits | rebuilt |
+| `corpus/` | records, what was dropped, splits | rebuilt |
 | `indexes/` | documents, chunks, vectors, hnswlib indexes | rebuilt |
 | `cache/` | embeddings by content, answers of models | rebuilt; answers are paid for again |
 | `quarantine/` | what was refused, with file, line and reason | rebuilt |
@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         return self.warehouse / "raw" / "records"
 
     @property
+    def raw_dataset(self) -> Path:
+        """The recipe of the data set; it may be missing."""
+        return self.warehouse / "raw" / "dataset.yaml"
+
+    @property
     def raw_documents(self) -> Path:
         return self.warehouse / "raw" / "documents"
 
@@ -96,6 +101,19 @@ class Settings(BaseSettings):
     @property
     def corpus(self) -> Path:
         return self.warehouse / "corpus"
+
+    def kept(self, step: str) -> Path:
+        """The folder with the records that a step of the corpus kept: a table for each origin."""
+        return self.corpus / step
+
+    def dropped(self, step: str) -> Path:
+        """The folder with the records that a step dropped, each with its reason."""
+        return self.corpus / "dropped" / step
+
+    @property
+    def quarantined_records(self) -> Path:
+        """One table of all that was refused or dropped on the way to the splits."""
+        return self.quarantine / "records.parquet"
 
     @property
     def indexes(self) -> Path:

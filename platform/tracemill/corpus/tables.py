@@ -55,12 +55,17 @@ def write_tables(
 
 
 def read_batches(paths: Iterable[Path], size: int = BATCH_ROWS) -> "Iterator[pl.DataFrame]":
-    """The rows of Parquet files in their order, at most `size` at a time."""
+    """The rows of Parquet files in their order, at most `size` at a time; after an empty frame.
+
+    The empty frame has the columns of the first file, so that a step has them where no row is.
+    """
     import polars as pl
     from pyarrow import parquet
 
-    for path in paths:
+    for at, path in enumerate(paths):
         with parquet.ParquetFile(path) as file:
+            if at == 0:
+                yield pl.DataFrame(file.schema_arrow.empty_table())
             for batch in file.iter_batches(batch_size=size):  # pyright: ignore[reportUnknownMemberType]
                 yield pl.DataFrame(batch)
 
