@@ -35,12 +35,14 @@ def test_a_good_file_exits_0_and_says_how_long_its_rows_are(run: Run, file: Path
 
 def test_errors_exit_1_with_line_path_and_mend(run: Run, file: Path):
     with file.open("a", encoding="utf-8") as lines:
-        lines.write('\n{"messages": [{"role": "user", "content": "\x1b[31mHi"}]}\n' * 5)
+        lines.write(
+            '\n{"messages": [{"role": "user", "content": "Hi"}, {"role": "\\u001b[31m"}]}\n' * 5
+        )
     ran = run("validate", str(file))
     assert ran.code == 1
     assert (
         "error  the last message is not an assistant's (5 times)\n"
-        "  line 14, messages[0]: the last message is of user\n"
+        "  line 14, messages[1]: the last message is of \\x1b[31m\n"
     ) in ran.out
     assert "  and 2 more; --all shows them\n  mend: end with an answer\n" in ran.out
     assert "warning  a blank line (5 times)\n  line 13: nothing in it\n" in ran.out

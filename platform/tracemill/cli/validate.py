@@ -68,7 +68,7 @@ def validate(
 
 def _fields(report: "Report") -> dict[str, Any]:
     groups = [
-        {**group._asdict(), "issues": [issue._asdict() for issue in group.issues]}
+        {**vars(group), "issues": [issue._asdict() for issue in group.issues]}
         for group in report.groups
     ]
     lengths, cost = report.lengths, report.cost

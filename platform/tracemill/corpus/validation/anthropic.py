@@ -18,9 +18,9 @@ def fits(row: Row) -> bool:
     if not isinstance(messages, list):
         return False
     turns = cast("list[Any]", messages)
-    contents = [turn.get("content") for turn in turns if type(turn) is dict]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    lists = [content for content in contents if type(content) is list]  # pyright: ignore[reportUnknownVariableType]
-    return "system" in row or any(map(_has_blocks, cast("list[list[Any]]", lists)))
+    contents: list[Any] = [turn.get("content") for turn in turns if type(turn) is dict]  # pyright: ignore[reportUnknownMemberType]
+    lists: list[list[Any]] = [content for content in contents if type(content) is list]
+    return "system" in row or any(map(_has_blocks, lists))
 
 
 def _has_blocks(content: list[Any]) -> bool:

@@ -114,16 +114,17 @@ def doubled(text: bytes, row: dict[str, Any]) -> list[Found]:
 
 def _strings(value: Any) -> int:
     """How many strings a JSON value holds, names of fields included."""
-    found, rest = 0, [value]
+    found = 0
+    rest: list[Any] = [value]
     while rest:
         each = rest.pop()
         if type(each) is str:
             found += 1
         elif type(each) is dict:
-            found += len(each)
-            rest.extend(each.values())
+            found += len(each)  # pyright: ignore[reportUnknownArgumentType]
+            rest.extend(each.values())  # pyright: ignore[reportUnknownArgumentType]
         elif type(each) is list:
-            rest.extend(each)
+            rest.extend(each)  # pyright: ignore[reportUnknownArgumentType]
     return found
 
 

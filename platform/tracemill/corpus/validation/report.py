@@ -30,7 +30,8 @@ class Issue(NamedTuple):
     message: str
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """All issues of one kind."""
 
     code: str
@@ -134,7 +135,7 @@ class Tally:
 
     def groups(self) -> tuple[Group, ...]:
         found = [
-            Group(code, *RULES[code], count, tuple(self.kept.get(code, ())))
+            Group(code, *RULES[code], count=count, issues=tuple(self.kept.get(code, ())))
             for code, count in self.counts.items()
         ]
         return tuple(sorted(found, key=lambda group: (group.level, -group.count, group.code)))

@@ -38,6 +38,10 @@ def shape_of(row: Row) -> Shape | None:
     return next((shape for shape in SHAPES if shape.fits(row)), None)
 
 
+def _has(*fields: str) -> Callable[[Row], bool]:
+    return lambda row: all(field in row for field in fields)
+
+
 def _chat_said(row: Row) -> Said:
     messages = cast("list[Row]", row["messages"])
     tools = row.get("tools")
@@ -165,7 +169,7 @@ def _pair(name: str, asked: str, answer: str, *more: str) -> Shape:
         return Said([t for t in (*before, row[answer]) if t], 2, before, row[answer])
 
     fields = f"{asked}, {answer}"
-    return Shape(name, fields, lambda row: asked in row and answer in row, check, said)
+    return Shape(name, fields, _has(asked, answer), check, said)
 
 
 SHAPES: tuple[Shape, ...] = (
@@ -176,25 +180,25 @@ SHAPES: tuple[Shape, ...] = (
         anthropic.check,
         _anthropic_said,
     ),
-    Shape("chat", "messages", lambda row: "messages" in row, chat.check, _chat_said),
+    Shape("chat", "messages", _has("messages"), chat.check, _chat_said),
     Shape(
         "preference",
         "input, preferred_output, non_preferred_output",
-        lambda row: "preferred_output" in row or "non_preferred_output" in row,
+        _has("input", "preferred_output"),
         preference.check,
         _preference_said,
     ),
     Shape(
         "preference pairs",
         "prompt, chosen, rejected",
-        lambda row: "chosen" in row and "rejected" in row,
+        _has("chosen", "rejected"),
         preference.check_chosen,
         _chosen_said,
     ),
     Shape(
         "sharegpt",
         "conversations of from and value",
-        lambda row: "conversations" in row,
+        _has("conversations"),
         _sharegpt,
         _sharegpt_said,
     ),

@@ -25,7 +25,7 @@ def definitions(tools: Any, path: str, out: Out) -> Defined | None:
     if tools is None:
         return None
     if not isinstance(tools, list) or not tools:
-        told = "an empty list" if tools == [] else kind(tools)
+        told = "an empty list" if tools == [] else kind(cast(Any, tools))
         out.append(Found("bad_tool", path, f"is {told}, not a list of tools"))
         return {}
     defined: Defined = {}
@@ -122,7 +122,7 @@ def _calls(
     if turn.get("role") != "assistant":
         out.append(Found("bad_call", place, "only the assistant calls tools"))
     if not isinstance(calls, list) or not calls:
-        told = "an empty list" if calls == [] else kind(calls)
+        told = "an empty list" if calls == [] else kind(cast(Any, calls))
         out.append(Found("bad_call", place, f"is {told}, not a list of calls"))
         return {}
     found: dict[str, str] = {}
