@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from tracemill.corpus import formats
 from tracemill.corpus.read import origins, read_documents, read_records
@@ -35,8 +36,8 @@ def read(path: Path, **how: Any) -> Batch:
     """By columns; that reading by rows gives the same is part of every test."""
     by_columns = whole(list(read_records(path, **how)))
     by_rows = whole(list(read_records(path, **how, by_columns=False)))
-    assert by_columns.kept.to_dicts() == by_rows.kept.to_dicts()
-    assert by_columns.quarantined.rows() == by_rows.quarantined.rows()
+    assert_frame_equal(by_columns.kept, by_rows.kept)
+    assert_frame_equal(by_columns.quarantined, by_rows.quarantined)
     return by_columns
 
 
@@ -269,7 +270,7 @@ def test_numbers_that_json_does_not_have_are_nothing(tmp_path: Path):
     ]
     batch = records_in(tmp_path / "a.jsonl", "\n".join(lines))
     assert batch.kept["rating"].to_list() == [None, None]
-    assert refusals(batch) == [(2, "not JSON: Expecting value at character 36")]
+    assert refusals(batch) == [(2, "not JSON: Expecting value at character 37")]
 
 
 def test_of_a_key_that_is_there_twice_the_last_counts(tmp_path: Path):
@@ -362,7 +363,7 @@ def test_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["cut.jsonl.gz", "cut.jsonl.zst", "cut.csv.gz", "cut.json.gz"])
 def test_a_file_that_is_cut_gives_what_came_before(tmp_path: Path, name: str):
-    rows = [GOOD | {"source": str(n), "x": os.urandom(40).hex()} for n in range(20_000)]
+    rows = [GOOD | {"source": str(n), "x": os.urandom(40).hex()} for n in range(4_000)]
     if name.startswith("cut.csv"):
         content = pl.DataFrame(rows).write_csv().encode()
     else:
@@ -373,7 +374,7 @@ def test_a_file_that_is_cut_gives_what_came_before(tmp_path: Path, name: str):
     path.write_bytes(packed(content, path.suffix)[:-4000])
     batch = read(path)
     assert batch.kept["source"].to_list() == [row["source"] for row in rows[: batch.kept.height]]
-    assert batch.kept.height > 15_000
+    assert batch.kept.height > 2_000
     [(line, reason)] = refusals(batch)
     assert line == batch.kept.height + (2 if ".csv" in name or ".json." in name else 1)
     assert reason.startswith("the file cannot be read from here on: ")
@@ -556,7 +557,7 @@ RECIPES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows=st.lists(MIXED, max_size=12), recipe=RECIPES, ascii=st.booleans())
 def test_columns_and_rows_agree_on_any_mixture_of_lines(
     tmp_path_factory: pytest.TempPathFactory,
@@ -596,7 +597,7 @@ def test_in_is_kept_and_quarantined(
 def test_real_sets_are_read_whole(name: str, rows: int, recipe: Source):
     batch = read(DATA / name / "records.jsonl.gz", recipe=recipe, origin=name)
     assert (batch.kept.height, refusals(batch)) == (rows, [])
-    assert batch.kept["label"].n_unique() == (60 if name == "sgd" else 1) or name == "sgd"
+    assert batch.kept["label"].null_count() == (0 if name == "sgd" else rows)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real sets in {DATA}")

@@ -35,6 +35,7 @@ MAX_FAILURES = 64
 MAX_BRACKETS = 400
 """A row with more opening brackets is read alone: `json` cannot read what is nested too deep."""
 ROWS_OF_AN_ARRAY = 1000
+MAX_INDENT = 200
 _BARE_INF = re.compile(rb"Inf\s*[,\]}]")
 _BETWEEN = re.compile(r"[\s,\[\]]*")
 
@@ -268,7 +269,9 @@ class _Window:
         """Whether there was more to read; what was read before is let go."""
         if self.ended:
             return False
-        self.text, self.at = self.text[self.at :], 0
+        line = self.text.rfind("\n", 0, self.at) + 1
+        kept = line if self.at - line < MAX_INDENT else self.at
+        self.text, self.at = self.text[kept:], self.at - kept
         try:
             chunk = next(self.chunks, b"")
         except UNREADABLE as error:
@@ -335,12 +338,9 @@ class _Window:
             return _decoder_of_long_numbers.raw_decode(self.text, self.at)
 
     def _to_the_next(self) -> bool:
-        """To the next line that begins as the line of the failed row did."""
-        line = self.text.rfind("\n", 0, self.at) + 1
-        indent = self.text[line : self.at]
-        if self.text[self.at] != "{" or indent.strip():
-            return False
-        begins = f"\n{indent}{{"
+        """To the next line that begins with { in the column where this one begins."""
+        line = self.text[self.text.rfind("\n", 0, self.at) + 1 :][:MAX_INDENT]
+        begins = f"\n{line[: len(line) - len(line.lstrip())]}{{"
         while (found := self.text.find(begins, self.at)) < 0:
             self._pass(max(self.at, len(self.text) - len(begins)))
             if not self.more():

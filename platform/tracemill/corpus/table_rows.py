@@ -74,6 +74,8 @@ def _name(cell: str, recipe: Source) -> str:
 
 
 def _header_problem(header: list[str]) -> str:
+    if not _is_valid(header):
+        return "the header is not UTF-8"
     twice = {name for name in header if name and header.count(name) > 1}
     return f"the header names a column twice: {', '.join(sorted(twice))}" if twice else ""
 
