@@ -13,8 +13,17 @@ from tracemill.corpus.records import Batch
 from tracemill.events import FeedbackGiven, LlmCallCached, LlmCallFinished, LlmCallStarted, new_id
 from tracemill.llm.client import Client
 from tracemill.log import EventLog
-from tracemill.messages import Image, Message, Reasoning, Request, Text, Tool, ToolCall, ToolResult
-from tracemill.messages import Usage
+from tracemill.messages import (
+    Image,
+    Message,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 
 MODEL: dict[str, Any] = {"provider": "openai", "request_model": "gpt-5"}
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -118,8 +127,10 @@ def test_calls_of_tools_and_their_results_are_kept_and_thoughts_are_not(log: Eve
         ),
         (
             a_call((ToolCall(id="t", name="look", arguments='{"at'),)),
-            "message 2, part 1: arguments is not JSON: Unterminated string starting at: "
-            "line 1 column 2 (char 1)",
+            (
+                "message 2, part 1: arguments is not JSON: Unterminated string starting at: "
+                "line 1 column 2 (char 1)"
+            ),
         ),
     ],
 )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tracemill.corpus import formats
+from tracemill.corpus.fields import NAMES
 from tracemill.corpus.read import origins, read_documents, read_records
 from tracemill.corpus.recipe import Source
 from tracemill.corpus.records import BATCH_ROWS, Batch
@@ -202,7 +203,7 @@ CHAT = [
 
 
 def test_chats_in_parquet_are_those_in_jsonl(tmp_path: Path):
-    turns = [
+    turns: list[list[dict[str, Any]]] = [
         [{"role": "user", "content": "Q"}, {"role": "assistant", "content": f"A{n}"}]
         for n in range(30)
     ]
@@ -528,8 +529,7 @@ TURNS = st.one_of(
 )
 ROWS = st.dictionaries(
     st.sampled_from(
-        "messages conversations system tools history user_query prompt instruction output answer input"
-        " context source timestamp created_at conversation_id label rating licence license x".split()
+        [*NAMES, "conversations", "prompt", "instruction", "output", "input", "created_at", "x"]
     ),
     FIELD,
     max_size=4,

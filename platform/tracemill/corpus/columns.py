@@ -15,7 +15,6 @@ from tracemill.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
 PLAIN_ROLES = {
     name: role
@@ -24,8 +23,6 @@ PLAIN_ROLES = {
 }
 CAREFUL_FIELDS = ("tool_calls", "function_call")
 """Fields of a turn that say more than its text."""
-_OF_PAIRS = ("user_query", "assistant_response", "context", "history")
-"""Columns that say nothing where there are messages."""
 
 
 class Place(NamedTuple):
@@ -35,88 +32,6 @@ class Place(NamedTuple):
     file: str
     modified: datetime
     recipe: Source
-
-
-def json_schema(sample: dict[str, Any], recipe: Source) -> "pa.Schema | None":
-    """What Arrow is to read of rows like this one: the fields that matter, and no others.
-
-    A field that would need care has the type null, so that a value in it is an error of the
-    block. None where the paths of a recipe contradict each other.
-    """
-    import pyarrow as pa
-
-    tree: dict[str, Any] = {}
-    paths = fields.names(recipe)
-    has_messages = isinstance(fields.first(sample, paths["messages"]), list)
-    for column in set(paths) - set(_OF_PAIRS) if has_messages else paths:
-        for path in paths[column]:
-            if not _add(tree, path, column, sample):
-                return None
-    return pa.schema([(name, _type(each)) for name, each in tree.items()])
-
-
-def _add(tree: dict[str, Any], path: str, column: str, sample: dict[str, Any]) -> bool:
-    """One field to read, by its name and by its path; False where another is in the way."""
-    if not _grow(tree, [path], _leaf(column, sample.get(path))):
-        return False
-    leaf = _leaf(column, fields.reach(sample, path))
-    return "." not in path or _grow(tree, path.split("."), leaf)
-
-
-def _grow(tree: dict[str, Any], path: list[str], leaf: Any) -> bool:
-    *steps, last = path
-    for step in steps:
-        tree = cast("dict[str, Any]", tree.setdefault(step, {}))
-        if not isinstance(tree, dict):
-            return False
-    if isinstance(tree.get(last), dict):
-        return False
-    tree[last] = leaf
-    return True
-
-
-def _type(node: Any) -> "pa.DataType":
-    import pyarrow as pa
-
-    if not isinstance(node, dict):
-        return cast("pa.DataType", node)
-    inner = {name: _type(each) for name, each in cast("dict[str, Any]", node).items()}
-    if len(inner) == 1 and (step := next(iter(inner))).isdecimal():
-        return pa.list_(inner[step])
-    return pa.struct(list(inner.items()))
-
-
-def _leaf(column: str, value: Any) -> "pa.DataType":
-    import pyarrow as pa
-
-    if column == "messages":
-        if not isinstance(value, list):
-            return pa.null()
-        return pa.list_(pa.struct(_turn_type(cast("list[Any]", value))))
-    if isinstance(value, list):
-        return pa.list_(pa.null())
-    if isinstance(value, dict) or column in ("tools", "history"):
-        return pa.null()
-    if column == "rating" and not isinstance(value, str):
-        return pa.float64()
-    if column == "timestamp" and isinstance(value, float):
-        return pa.float64()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return pa.int64()
-    return pa.string()
-
-
-def _turn_type(turns: list[Any]) -> "list[tuple[str, pa.DataType]]":
-    import pyarrow as pa
-
-    first = cast("dict[str, Any]", turns[0]) if turns and isinstance(turns[0], dict) else {}
-    words = ("from", "value", "name") if "from" in first else ("role", "content", "name")
-    shape = [(name, pa.string()) for name in words]
-    odd = [
-        (name, pa.list_(pa.null()) if first.get(name) == [] else pa.null())
-        for name in CAREFUL_FIELDS
-    ]
-    return [*shape, ("weight", pa.int64()), *odd]
 
 
 def records_of(
@@ -207,7 +122,7 @@ class _Fields:
         """The messages, each with role, content, name, weight and whether it is odd."""
         import polars as pl
 
-        values: list[pl.Expr] = [pl.lit(None, pl.List(pl.Struct(_TURN())))]
+        values: list[pl.Expr] = [pl.lit(None, pl.List(pl.Struct(_turn_kinds())))]
         for value, kind in self._found("messages"):
             inner = kind.inner if isinstance(kind, pl.List) else None
             if isinstance(inner, pl.Struct):
@@ -243,7 +158,7 @@ def _at(frame: "pl.DataFrame", path: str) -> "list[tuple[pl.Expr, pl.DataType]]"
     return [*found, (value, cast("pl.DataType", kind))]
 
 
-def _TURN() -> "dict[str, Any]":  # noqa: N802
+def _turn_kinds() -> "dict[str, Any]":
     import polars as pl
 
     return {name: pl.String for name in ("role", "content", "name")} | {
@@ -398,7 +313,8 @@ def _converted(found: "pl.DataFrame", column: str) -> "pl.DataFrame":
         return found.with_columns(pl.lit(None, kind).alias(column))
     given = found[column].unique()
     rule: Any = fields.timestamp if column == "timestamp" else fields.rating
-    values, odd = [], []
+    values: list[Any] = []
+    odd: list[bool] = []
     for value in given.to_list():
         try:
             values.append(rule(value))
@@ -420,7 +336,7 @@ def _lineage(plain: "pl.DataFrame", place: Place) -> "pl.DataFrame":
     turn = pl.element().struct
     none = pl.lit(None, pl.String)
     given = {name: turn.field(name) for name in ("role", "content", "name", "weight")}
-    messages = pl.struct(**{name: given.get(name, none) for name in Message._fields})
+    messages = pl.struct([given.get(name, none).alias(name) for name in Message._fields])
     where = pl.concat_str(pl.lit(f"{place.file}:"), pl.col("line"))
 
     def named(column: str) -> pl.Expr:

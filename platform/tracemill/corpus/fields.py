@@ -78,7 +78,7 @@ def reach(row: dict[str, Any], path: str) -> Any:
     value = row
     for step in path.split("."):
         if isinstance(value, dict):
-            value = cast("dict[str, Any]", value).get(step)
+            value = value.get(step)
         elif isinstance(value, list) and step.isdecimal() and step.isascii():
             items = cast("list[Any]", value)
             value = items[int(step)] if len(step) < 10 and int(step) < len(items) else None
@@ -118,7 +118,8 @@ def kind(value: Any) -> str:
     """What a value is, in JSON's words."""
     known = {bool: "true or false", int: "a number", float: "a number", str: "text"}
     known |= {list: "a list", dict: "an object", type(None): "null"}
-    return known.get(type(value), type(value).__name__)
+    each: type[Any] = type(value)
+    return known.get(each, each.__name__)
 
 
 def identifier(value: Any, column: str) -> str | None:
@@ -150,7 +151,7 @@ def timestamp(value: Any) -> datetime | None:
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return EPOCH + timedelta(microseconds=round(float(value) * 1e6))
-        when = value if isinstance(value, date) else datetime.fromisoformat(value)
+        when = value if isinstance(value, date) else datetime.fromisoformat(cast(str, value))
         if not isinstance(when, datetime):
             when = datetime(when.year, when.month, when.day, tzinfo=UTC)
         return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)

@@ -59,7 +59,8 @@ class Piece(NamedTuple):
 def refused(number: int, problem: str, text: bytes | str = "") -> Rows:
     """One row that could not be read."""
     shown = text[:1000] if isinstance(text, str) else text[:1000].decode("utf-8", "replace")
-    return Rows([number], lambda _: Line(None, problem, shown))
+    line = Line(None, problem, shown)
+    return Rows([number], [line].__getitem__)
 
 
 def suffix(path: Path) -> str:
@@ -80,8 +81,7 @@ def opened(path: Path) -> IO[bytes]:
         case ".zst":
             import pyarrow as pa
 
-            # Without a buffer an empty file is its own end, and no error.
-            return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+            return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd"))
         case _:
             return path.open("rb")
 
@@ -90,7 +90,7 @@ def unpacked(path: Path) -> IO[bytes]:
     """As `opened`, where the reader has to jump about in it: a packed file is unpacked to disk."""
     if path.suffix.lower() not in PACKED:
         return opened(path)
-    whole = tempfile.TemporaryFile()
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with opened(path) as packed:
             shutil.copyfileobj(packed, whole, PIECE_BYTES)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from tracemill.corpus.columns import json_schema
 from tracemill.corpus.formats import (
     MAX_ROW_BYTES,
     UNREADABLE,
@@ -25,6 +24,7 @@ from tracemill.corpus.formats import (
     refused,
 )
 from tracemill.corpus.recipe import Source
+from tracemill.corpus.row_schema import json_schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def _block(number: int, content: bytes, recipe: Source, by_columns: bool) -> Row
     for index in np.flatnonzero(there & ~braced):
         there[index] = bool(content[starts[index] : ends[index]].strip())
     starts, ends, braced = starts[there], ends[there], braced[there]
-    numbers = cast("list[int]", (np.flatnonzero(there) + number).tolist())
+    numbers = (np.flatnonzero(there) + number).tolist()
 
     def line(index: int) -> Line:
         return json_line(content[starts[index] : ends[index]])
@@ -74,7 +74,7 @@ def _block(number: int, content: bytes, recipe: Source, by_columns: bool) -> Row
         certain = np.flatnonzero(braced & ~_unsure(content, codes, starts, ends))
         tables, taken = _tables(content, starts[certain], ends[certain], recipe)
         if tables:
-            return Rows(numbers, line, _frame(tables), certain[taken])
+            return Rows(numbers, line, _frame(tables), certain[taken].tolist())
     return Rows(numbers, line)
 
 
@@ -133,7 +133,9 @@ def _tables(
     schema = _schema(content, starts, ends, recipe)
     tables: list[pa.Table] = []
     taken: list[np.ndarray] = [np.zeros(0, np.int64)]
-    todo = _runs(content, starts, ends) if schema is not None else []
+    if schema is None:
+        return [], taken[0]
+    todo = _runs(content, starts, ends)
     failures = 0
     while todo and failures <= MAX_FAILURES:
         low, high = todo.pop()
@@ -175,7 +177,7 @@ def _parsed(content: bytes, rows: int, schema: "pa.Schema") -> "pa.Table | int":
 
     try:
         table = arrow.read_json(
-            pa.BufferReader(content),
+            cast(Any, pa.BufferReader(content)),
             read_options=arrow.ReadOptions(use_threads=False, block_size=len(content) + 1),
             parse_options=arrow.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
@@ -193,7 +195,7 @@ def _frame(tables: "list[pa.Table]") -> Any:
     import polars as pl
     import pyarrow as pa
 
-    return pl.from_arrow(pa.concat_tables(tables))
+    return pl.from_arrow(pa.concat_tables(tables))  # pyright: ignore[reportUnknownMemberType]
 
 
 def json_line(content: bytes) -> Line:

@@ -208,12 +208,12 @@ def _batch(batch: "pa.RecordBatch", number: int, recipe: Source, by_columns: boo
         batch.validate(full=True)
     except ValueError:
         return Rows(numbers, alone)
-    frame = cast("pl.DataFrame", pl.from_arrow(batch))
-    return Rows(
-        numbers,
-        lambda index: _parquet_line(frame.row(index, named=True)),
-        frame if by_columns else None,
-    )
+    frame = cast("pl.DataFrame", pl.from_arrow(batch))  # pyright: ignore[reportUnknownMemberType]
+
+    def line(index: int) -> Line:
+        return _parquet_line(frame.row(index, named=True))
+
+    return Rows(numbers, line, frame if by_columns else None)
 
 
 def _parquet_line(row: dict[str, Any]) -> Line:
