@@ -44,7 +44,8 @@ def json_lines(frame: "pl.DataFrame", format: str) -> "pl.Series":
         if len(rows):
             fields = _COLUMNS[format](system)
             whole = pl.struct([column.alias(name) for name, column in fields.items()])
-            encoded = frame[rows].select(whole.struct.json_encode()).to_series()
+            part = frame if len(rows) == frame.height else frame[rows]
+            encoded = part.select(whole.struct.json_encode()).to_series()
             texts = texts.scatter(rows, encoded)
     others = (~plain).arg_true()
     if len(others):
