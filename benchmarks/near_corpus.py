@@ -7,6 +7,7 @@ the same mix of kinds, so that a corpus twice as large is twice the work and no 
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from pydoc_data import topics
 
@@ -41,7 +42,7 @@ class Draw:
 
     def __init__(self, seed: int, block: int) -> None:
         self.random = np.random.default_rng([seed, block])
-        words, counts = _vocabulary()
+        words, counts = vocabulary()
         self._size = len(words) // (1 + len(FOREIGN))
         self._shares = np.cumsum(counts) / np.sum(counts)
 
@@ -71,7 +72,9 @@ class Draw:
         return np.concatenate([other[: len(text) - end], self.words(end)])
 
 
-def _vocabulary() -> tuple[list[str], list[int]]:
+@cache
+def vocabulary() -> tuple[list[str], list[int]]:
+    """All words, and how often each of the plain ones, which come first, is drawn."""
     counted = Counter(re.findall(r"[\x21-\x7e]+", " ".join(topics.topics.values())))
     plain = list(counted)
     foreign = [word.lower().translate(letters) for letters in FOREIGN for word in plain]
@@ -147,7 +150,7 @@ KINDS = (unrelated, pairs, templates, letters, chains, copies, boilerplate)
 
 def texts(documents: int, seed: int = 0) -> pa.ChunkedArray:
     """So many texts in random order, about 1.1 KB each."""
-    words = pa.array(_vocabulary()[0])
+    words = pa.array(vocabulary()[0])
     blocks = [
         _block(Draw(seed, block), words, min(BLOCK, documents - block * BLOCK))
         for block in range(-(-documents // BLOCK))
@@ -163,12 +166,17 @@ def _block(draw: Draw, words: pa.Array, documents: int) -> pa.Array:
         made += [next(forever) for _ in range(MIX[kind.__name__])]
     kept = draw.random.permutation(BLOCK)[:documents] if documents < BLOCK else range(BLOCK)
     made = [made[place] for place in kept]
+    texts = joined(made, words)
+    shouted = pa.array(draw.random.random(documents) < 0.02)
+    loud = pc.replace_substring(pc.utf8_upper(texts), " ", "  ")
+    return pc.if_else(shouted, loud, texts).cast(pa.large_string())
+
+
+def joined(made: list[Words], words: pa.Array) -> pa.Array:
+    """Texts of places in the vocabulary, a sentence a line."""
     ends = np.cumsum([0, *map(len, made)], dtype=np.int32)
     lists = pa.ListArray.from_arrays(ends, words.take(pa.array(np.concatenate(made))))
-    joined = pc.replace_substring(pc.binary_join(lists, " "), ". ", ".\n")
-    shouted = pa.array(draw.random.random(documents) < 0.02)
-    loud = pc.replace_substring(pc.utf8_upper(joined), " ", "  ")
-    return pc.if_else(shouted, loud, joined).cast(pa.large_string())
+    return pc.replace_substring(pc.binary_join(lists, " "), ". ", ".\n")
 
 
 def write(path: Path, column: pa.ChunkedArray) -> Path:

@@ -55,9 +55,17 @@ def scores(rows: Sequence[Labelled], found: Sequence[Iterable[Place]]) -> Iterat
             told[kind] += 1
             true[kind] += any(s.start < end and start < s.end for s in wanted)
     for name, kinds in [*((kind, [kind]) for kind in KINDS), ("all", list(KINDS))]:
-        counts = [sum(counter[kind] for kind in kinds) for counter in (items, told, true, hit, exact)]
+        counts = [
+            sum(counter[kind] for kind in kinds) for counter in (items, told, true, hit, exact)
+        ]
         wanted, said, right, caught, whole = counts
-        yield [name, number(wanted), share(right, said), share(caught, wanted), share(whole, wanted)]
+        yield [
+            name,
+            number(wanted),
+            share(right, said),
+            share(caught, wanted),
+            share(whole, wanted),
+        ]
 
 
 def share(part: int, whole: int) -> str:
@@ -121,7 +129,9 @@ def _peer(name: str, rows: Sequence[Labelled]) -> tuple[list[list[Place]], float
         console.print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")
         return None
     told = json.loads(done.stdout.splitlines()[-1])
-    return [[(k, start, end) for k, start, end in places] for places in told["found"]], told["seconds"]
+    return [[(k, start, end) for k, start, end in places] for places in told["found"]], told[
+        "seconds"
+    ]
 
 
 def speed(rows: Sequence[Labelled], records: int) -> Table:
@@ -145,12 +155,18 @@ def speed(rows: Sequence[Labelled], records: int) -> Table:
 
 def _record(cuts: Sequence[str], rows: Sequence[Labelled], i: int, every: int) -> Record:
     planted = f"\n{rows[i // every % len(rows)].text}" if i % every == 0 else ""
-    said = (Message("user", f"What is number {i}?"), Message("assistant", cuts[i % len(cuts)] + planted))
+    said = (
+        Message("user", f"What is number {i}?"),
+        Message("assistant", cuts[i % len(cuts)] + planted),
+    )
     return Record(said, "reference", f"{i}", NOW)
 
 
 def _timed(frame: pl.DataFrame, step: Callable[[pl.DataFrame], object]) -> list[str]:
-    best, size = float("inf"), frame["messages"].explode().struct.field("content").str.len_bytes().sum()
+    best, size = (
+        float("inf"),
+        frame["messages"].explode().struct.field("content").str.len_bytes().sum(),
+    )
     for _ in range(3):
         began = time.process_time()
         step(frame)

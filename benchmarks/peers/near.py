@@ -74,7 +74,7 @@ def memory() -> Iterator[Callable[[], float]]:
 
     def watch() -> None:
         while not over.wait(0.01):
-            most.append(max(most.pop(), _anonymous_mb()))
+            most[0] = max(most[0], _anonymous_mb())
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
