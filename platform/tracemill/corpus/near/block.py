@@ -1,6 +1,6 @@
 """What the loops work on: the sketches of texts that are decided together, as plain arrays."""
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,3 +29,11 @@ class Block(NamedTuple):
 def room(texts: int) -> int:
     """Slots of a hash table for so many texts: a power of two, at most half full."""
     return 1 << max(4, (2 * texts - 1).bit_length())
+
+
+def frozen(array: Any) -> Any:
+    """A view that cannot be written to: memory-mapped arrays are such, and kernels are compiled
+    for each kind of array apart."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

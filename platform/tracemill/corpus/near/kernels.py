@@ -9,7 +9,15 @@ a block each. `parallel=True` is not used: it takes four times as long to compil
 import numpy as np
 
 from tracemill.corpus.kernels.jit import kernel
-from tracemill.corpus.near.block import Block, Hashes, Indices, Similarities, Tables, room
+from tracemill.corpus.near.block import (
+    Block,
+    Hashes,
+    Indices,
+    Similarities,
+    Tables,
+    frozen,
+    room,
+)
 from tracemill.corpus.near.plain import LAST, MIX
 
 
@@ -21,7 +29,7 @@ def tags(signatures: Hashes, bands: int, rows: int) -> Hashes:
 
 def enter(tags: Hashes, low: int, high: int, tables: Tables) -> Indices:
     firsts = np.empty(tags.shape, np.int32)
-    _enter(tags, low, high, tables, firsts)
+    _enter(frozen(tags), low, high, tables, firsts)
     return firsts
 
 
@@ -90,7 +98,7 @@ def _tags(signatures, rows, found):
 def _find(parent, text):
     while parent[text] != text:
         parent[text] = parent[parent[text]]
-        text = parent[text]
+        text = np.int64(parent[text])
     return text
 
 
@@ -130,7 +138,7 @@ def link(firsts, low, high, parent, start):
     for text in range(firsts.shape[0]):
         for band in range(low, high):
             if firsts[text, band] != text:
-                _union(parent, start + text, start + firsts[text, band])
+                _union(parent, start + text, start + np.int64(firsts[text, band]))
 
 
 @kernel
@@ -155,7 +163,7 @@ def probe(tags, low, high, tables, parent, start, other):
 def join(parent, other):
     for text in range(parent.size):
         if other[text] != text:
-            _union(parent, text, other[text])
+            _union(parent, text, np.int64(other[text]))
 
 
 @kernel
@@ -302,7 +310,7 @@ def _spread(rows, signatures, shingles, offsets, firsts, threshold, slots, windo
                 if seen[other] != text:
                     seen[other] = text
                     row, to = rows[text], rows[other]
-                    if _find(parent, text) != _find(parent, other) and _promising(
+                    if _find(parent, text) != _find(parent, np.int64(other)) and _promising(
                         signatures, offsets, row, to, slots, threshold
                     ):
                         if not held:
@@ -310,7 +318,7 @@ def _spread(rows, signatures, shingles, offsets, firsts, threshold, slots, windo
                             held = True
                         found = _jaccard(table, stamp, shingles, offsets, row, to, threshold)
                         if found >= threshold:
-                            _union(parent, text, other)
+                            _union(parent, text, np.int64(other))
                             edges[count, 0], edges[count, 1], near[count] = text, other, found
                             count += 1
                 other, left = older[other, band], left - 1

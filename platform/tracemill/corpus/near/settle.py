@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tracemill.corpus.near import link
 from tracemill.corpus.near.bands import WINDOW, Rule
-from tracemill.corpus.near.block import Block, Hashes, Indices, Similarities, room
+from tracemill.corpus.near.block import Block, Hashes, Indices, Similarities, frozen, room
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,7 +71,7 @@ def undecided() -> Decisions:
 
 def tags(signatures: Hashes, rule: Rule, *, plain: bool | None = None) -> Hashes:
     """(n, bands): the hash of each band; texts with an equal one meet."""
-    return loops(len(signatures), plain).tags(_frozen(signatures), rule.bands, rule.rows)
+    return loops(len(signatures), plain).tags(frozen(signatures), rule.bands, rule.rows)
 
 
 def decide(
@@ -98,7 +98,7 @@ def decide(
     total = sum(len(part.tags) for part in parts)
     own = np.arange(known, total, dtype=np.int32)
     linking = loops(total - known + total // 100, plain)
-    tags = [_frozen(part.tags) for part in parts]
+    tags = [frozen(part.tags) for part in parts]
     roots = link.components(tags, before.component, linking, threads)
     after = Decisions(
         roots,
@@ -197,8 +197,8 @@ def _gathered(parts: Sequence[Part], texts: NDArray[np.int64]) -> Block:
     else:
         part, rows = _copied(parts, texts)
     columns = (part.signatures, part.shingles, part.offsets, part.digests, part.tags)
-    signatures, shingles, offsets, digests, tags = map(_frozen, columns)
-    return Block(_frozen(rows), signatures, shingles, offsets, digests, tags)
+    signatures, shingles, offsets, digests, tags = map(frozen, columns)
+    return Block(frozen(rows), signatures, shingles, offsets, digests, tags)
 
 
 def _copied(parts: Sequence[Part], texts: NDArray[np.int64]) -> tuple[Part, NDArray[np.int64]]:
@@ -260,11 +260,3 @@ def _shares(
     for part, start, low, high in zip(parts, starts[:-1], cuts[:-1], cuts[1:], strict=True):
         if low < high:
             yield part, int(start), int(low), int(high)
-
-
-def _frozen(array: Any) -> Any:
-    """A view that cannot be written to: memory-mapped arrays are such, and kernels are compiled
-    for each kind of array apart."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
