@@ -115,16 +115,17 @@ def doubled(text: bytes, row: dict[str, Any]) -> list[Found]:
 def _strings(value: Any) -> int:
     """How many strings a JSON value holds, names of fields included."""
     found = 0
-    rest: list[Any] = [value]
+    rest: list[Any] = [[value]]
     while rest:
         each = rest.pop()
-        if type(each) is str:
-            found += 1
-        elif type(each) is dict:
+        if type(each) is dict:
             found += len(each)  # pyright: ignore[reportUnknownArgumentType]
-            rest.extend(each.values())  # pyright: ignore[reportUnknownArgumentType]
-        elif type(each) is list:
-            rest.extend(each)  # pyright: ignore[reportUnknownArgumentType]
+            each = each.values()  # pyright: ignore[reportUnknownVariableType]
+        for inner in each:  # pyright: ignore[reportUnknownVariableType]
+            if type(inner) is str:  # pyright: ignore[reportUnknownArgumentType]
+                found += 1
+            elif type(inner) is dict or type(inner) is list:  # pyright: ignore[reportUnknownArgumentType]
+                rest.append(inner)
     return found
 
 
