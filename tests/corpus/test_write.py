@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tracemill.corpus.records import Record, pair, record_frame
-from tracemill.corpus.shards import Sorter
+from tracemill.corpus.shards import Sorter, write_split
 from tracemill.corpus.write import (
     Dataset,
     current,
@@ -103,6 +103,17 @@ def test_rows_are_sorted_over_many_runs(tmp_path: Path):
     assert set(found) == {"train", "test"}
     for split, part in found.items():
         assert_frame_equal(part, frame.filter(split=split).sort("record_id"))
+
+
+def test_a_large_split_is_cut_into_shards_for_a_hub(tmp_path: Path):
+    frame = rows(90).sort("record_id")
+    parts = frame.iter_slices(30)
+    count = write_split(parts, tmp_path, "train", ["hf"], ("role", "content"), shard_bytes=10)
+    names = [f"train-0000{n}-of-00003.parquet" for n in range(3)]
+    assert files(tmp_path) == [*(f"hf/data/{name}" for name in names), "train.parquet"]
+    whole = pl.concat(pl.read_parquet(tmp_path / "hf" / "data" / name) for name in names)
+    assert count == 90
+    assert whole["record_id"].to_list() == frame["record_id"].to_list()
 
 
 def test_old_versions_stay_and_are_found_by_digest(tmp_path: Path):

@@ -118,6 +118,7 @@ def write_split(
     split: str,
     formats: Sequence[str],
     used: Collection[str],
+    shard_bytes: int = SHARD_BYTES,
 ) -> int:
     """Write `<split>.parquet`, `<format>/<split>.jsonl` and the shards in `hf/data`; the rows.
 
@@ -127,6 +128,7 @@ def write_split(
         split: its name.
         formats: of `JSONL`, or `hf`.
         used: fields of messages that are not null everywhere.
+        shard_bytes: after how many bytes the next shard in `hf/data` begins.
     """
     rows = 0
     with ExitStack() as stack:
@@ -134,7 +136,7 @@ def write_split(
         names = [name for name in formats if name in JSONL]
         lines = {name: stack.enter_context(_text(folder / name, split)) for name in names}
         data = folder / "hf" / "data"
-        hub = stack.enter_context(_Parquet(data, split, SHARD_BYTES)) if "hf" in formats else None
+        hub = stack.enter_context(_Parquet(data, split, shard_bytes)) if "hf" in formats else None
         for frame in frames:
             rows += frame.height
             table.write(frame)
