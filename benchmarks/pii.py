@@ -172,7 +172,7 @@ def _timed(frame: pl.DataFrame, step: Callable[[pl.DataFrame], object]) -> list[
         step(frame)
         best = min(best, time.process_time() - began)
     held = protect(frame, "drop").dropped.height
-    return [number(frame.height / best), number(size / 1e6 / best), number(held)]
+    return [number(frame.height / best), number(int(size) / 1e6 / best), number(held)]
 
 
 def main() -> None:

@@ -109,8 +109,11 @@ def test_dropped_records_say_why_and_none_is_lost() -> None:
 
 def test_users_stay_apart_and_unknown() -> None:
     frame = record_frame(
-        [record("a", user_id="ann@mail.example", conversation_id="ann@mail.example/1")]
-        + [record("b", user_id="u2", conversation_id="c2"), record("c", user_id="ann@mail.example")]
+        [
+            record("a", user_id="ann@mail.example", conversation_id="ann@mail.example/1"),
+            record("b", user_id="u2", conversation_id="c2"),
+            record("c", user_id="ann@mail.example"),
+        ]
     )
     once = protect(frame, "redact", salt="s").kept
     assert protect(frame, "keep").kept.equals(frame)
@@ -151,7 +154,9 @@ def test_secrets_are_never_imitated() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(many)
-def test_after_redaction_nothing_is_found_and_doing_it_again_changes_nothing(said: list[str]) -> None:
+def test_after_redaction_nothing_is_found_and_doing_it_again_changes_nothing(
+    said: list[str],
+) -> None:
     frame = record_frame([record(text) for text in said])
     kept, dropped, _ = protect(frame, "redact")
     assert (kept.height, dropped.height) == (frame.height, 0)
@@ -191,7 +196,9 @@ def test_columns_never_miss_what_is_found(said: list[str]) -> None:
 
 
 def test_columns_never_miss_what_is_labelled() -> None:
-    said = [row.text for row in ROWS] + [row.text[s.start : s.end] for row in ROWS for s in row.spans]
+    said = [row.text for row in ROWS] + [
+        row.text[s.start : s.end] for row in ROWS for s in row.spans
+    ]
     suspected = suspects(pl.Series(said)).to_list()
     assert [text for text, may in zip(said, suspected, strict=True) if find(text) and not may] == []
     assert suspects(pl.Series(["Nothing to see here.", None, ""])).to_list() == [False] * 3

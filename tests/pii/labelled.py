@@ -113,7 +113,13 @@ DRAWN: dict[str, Callable[[random.Random], str]] = {
     "gitlab": _joined("gl", "pat-", _some(URLSAFE, 19), "A"),
     "slack_bot": _joined("xo", "xb-", _digits(12), "-", _digits(12), "-", _some(ALNUM, 24)),
     "slack_hook": _joined(
-        "hooks.slack", ".com/services/T", _some(UPPER, 8), "/B", _some(UPPER, 8), "/", _some(ALNUM, 24)
+        "hooks.slack",
+        ".com/services/T",
+        _some(UPPER, 8),
+        "/B",
+        _some(UPPER, 8),
+        "/",
+        _some(ALNUM, 24),
     ),
     "stripe": _joined("sk_", "live_", _some(ALNUM, 24)),
     "stripe_hook": _joined("wh", "sec_", _some(ALNUM, 32)),
@@ -123,7 +129,9 @@ DRAWN: dict[str, Callable[[random.Random], str]] = {
     "pypi": _joined("py", "pi-AgEIcHlwaS5vcmc", _some(URLSAFE, 150), "A"),
     "telegram": _joined(_digits(10), ":A", "A", _some(URLSAFE, 32), "B"),
     "discord": _joined("M", _some(ALNUM, 23), ".", _some(URLSAFE, 6), ".", _some(URLSAFE, 37), "A"),
-    "discord_hook": _joined("discord.com/api/", "webhooks/", _digits(18), "/", _some(URLSAFE, 67), "A"),
+    "discord_hook": _joined(
+        "discord.com/api/", "webhooks/", _digits(18), "/", _some(URLSAFE, 67), "A"
+    ),
     "azure": _joined(_some(ALNUM + "+/", 86), "=="),
     "azure_bus": _joined(_some(ALNUM + "+/", 43), "="),
     "google": _joined("AI", "za", _some(URLSAFE, 34), "A"),

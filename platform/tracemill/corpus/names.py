@@ -6,14 +6,12 @@ The extra `names` brings spaCy; the model is the user's choice: `python -m spacy
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 from tracemill.corpus.stand_ins import keyed
 from tracemill.errors import InputError
 from tracemill.pii import Found
-
-if TYPE_CHECKING:
-    from spacy.language import Language  # pyright: ignore[reportMissingImports]
 
 MODEL_VARIABLE = "TRACEMILL_NAMES_MODEL"
 PREFERRED = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "xx_ent_wiki_sm")
@@ -21,7 +19,18 @@ PEOPLE = ("PERSON", "PER")
 """What models call a person."""
 FIRST = (
     *("Alex", "Robin", "Jamie", "Casey", "Morgan", "Taylor", "Jordan", "Avery", "Riley", "Quinn"),
-    *("Rowan", "Sasha", "Emery", "Finley", "Harper", "Skyler", "Reese", "Dakota", "Marlow", "Ellis"),
+    *(
+        "Rowan",
+        "Sasha",
+        "Emery",
+        "Finley",
+        "Harper",
+        "Skyler",
+        "Reese",
+        "Dakota",
+        "Marlow",
+        "Ellis",
+    ),
 )
 LAST = (
     *("Alderwick", "Brannock", "Calloway", "Dunmere", "Eastlake", "Fenwright", "Garrowby"),
@@ -62,9 +71,9 @@ def _is_name(text: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _model() -> "Language":
+def _model() -> Any:
     try:
-        import spacy  # pyright: ignore[reportMissingImports]
+        spacy: Any = import_module("spacy")
     except ImportError:
         raise InputError(
             "names of people need spaCy and a model: pip install 'tracemill[names]', "
@@ -72,14 +81,15 @@ def _model() -> "Language":
         ) from None
     wanted = os.environ.get(MODEL_VARIABLE)
     installed: list[str] = sorted(spacy.util.get_installed_models())
-    found = [name for name in ((wanted,) if wanted else (*PREFERRED, *installed)) if name in installed]
+    found = [
+        name for name in ((wanted,) if wanted else (*PREFERRED, *installed)) if name in installed
+    ]
     if not found:
         raise InputError(
             f"spaCy has no model {wanted or 'for names'}: python -m spacy download "
             f"{wanted or PREFERRED[0]}, or name an installed one in {MODEL_VARIABLE}"
         )
-    model: Any = spacy.load(found[0], exclude=["parser", "lemmatizer", "attribute_ruler", "tagger"])
-    return model
+    return spacy.load(found[0], exclude=["parser", "lemmatizer", "attribute_ruler", "tagger"])
 
 
 def model_name() -> str:

@@ -156,17 +156,20 @@ def _tool_cells(frame: "pl.DataFrame", change: Change) -> Iterator[_Cell]:
             yield _Cell(record, -1, "tools", new, Counter(counts))
 
 
-def _named(
-    texts: Sequence[str], change: Change, action: Action, salt: str
-) -> Iterator[Redacted]:
+def _named(texts: Sequence[str], change: Change, action: Action, salt: str) -> Iterator[Redacted]:
     """Names first: a model reads sentences better before placeholders stand in them."""
     for text, found in zip(texts, find_names(texts), strict=True):
-        others = [] if not found else real(text)
+        others = real(text) if found else ()
         people = [place for place in found if not any(map(place_overlaps(place), others))]
         counts = Counter({"name": len(people)} if people else {})
         if people and action in {"redact", "pseudonym"}:
             news = (
-                (p, name_stand_in(text[p.start : p.end], salt) if action == "pseudonym" else "[name]")
+                (
+                    p,
+                    name_stand_in(text[p.start : p.end], salt)
+                    if action == "pseudonym"
+                    else "[name]",
+                )
                 for p in people
             )
             text = replaced(text, news)
@@ -314,9 +317,7 @@ def _retold(turns: "pl.DataFrame", cells: Sequence[_Cell]) -> "pl.DataFrame":
         new = pl.DataFrame(rows, schema={"turn": pl.Int64, "new": pl.String}, orient="row")
         said = said.join(new, on="turn", how="left", maintain_order="left")
         said = said.with_columns(pl.coalesce("new", column).alias(column)).drop("new")
-    return said.group_by("record", maintain_order=True).agg(
-        pl.struct(fields).alias("new messages")
-    )
+    return said.group_by("record", maintain_order=True).agg(pl.struct(fields).alias("new messages"))
 
 
 def _identities(frame: "pl.DataFrame", salt: str) -> "pl.DataFrame":
@@ -325,9 +326,7 @@ def _identities(frame: "pl.DataFrame", salt: str) -> "pl.DataFrame":
 
     users = {u: _identity("user", u, salt) for u in frame["user_id"].unique().drop_nulls()}
     held = frame["conversation_id"].unique().drop_nulls()
-    talks = {
-        c: _identity("conversation", c, salt) for c in held.filter(suspects(held)) if real(c)
-    }
+    talks = {c: _identity("conversation", c, salt) for c in held.filter(suspects(held)) if real(c)}
     return frame.with_columns(
         pl.col("user_id").replace(users), pl.col("conversation_id").replace(talks)
     )

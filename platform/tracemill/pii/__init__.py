@@ -190,7 +190,10 @@ _MARKS = "-_.@:="
 # One character is found far sooner than a word: where it is missing, its rules need no look.
 _ALL_MARKS = [frozenset(m for m in _MARKS if all(m in n for n in r.needles)) for r in RULES]
 _NEEDLED = tuple(
-    (marks, tuple((i, rule) for i, rule in enumerate(RULES) if rule.needles and _ALL_MARKS[i] == marks))
+    (
+        marks,
+        tuple((i, rule) for i, rule in enumerate(RULES) if rule.needles and _ALL_MARKS[i] == marks),
+    )
     for marks in dict.fromkeys(m for m, rule in zip(_ALL_MARKS, RULES, strict=True) if rule.needles)
 )
 _NUMBERED = tuple((i, rule) for i, rule in enumerate(RULES) if not rule.needles)

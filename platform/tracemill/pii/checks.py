@@ -5,11 +5,16 @@ Each takes the text that a pattern caught and says whether it is what it looks l
 
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from itertools import pairwise
 
-_DATE = re.compile(r"(?:19|20)\d\d[ ./-][01]?\d[ ./-][0-3]?\d|[0-3]?\d[./-][01]?\d[./-](?:19|20)\d\d")
+_DATE = re.compile(
+    r"(?:19|20)\d\d[ ./-][01]?\d[ ./-][0-3]?\d|[0-3]?\d[./-][01]?\d[./-](?:19|20)\d\d"
+)
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
-_CODICE_ODD = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25)
-_CODICE_ODD += (24, 23)
+_CODICE_ODD = (
+    *(1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25),
+    *(24, 23),
+)
 
 
 def digits_of(text: str) -> list[int]:
@@ -20,7 +25,9 @@ def digits_of(text: str) -> list[int]:
 def luhn(text: str) -> bool:
     """ISO/IEC 7812-1: every second digit from the right is doubled; the sum ends in 0."""
     digits = reversed(digits_of(text))
-    return sum(d if at % 2 == 0 else sum(divmod(2 * d, 10)) for at, d in enumerate(digits)) % 10 == 0
+    return (
+        sum(d if at % 2 == 0 else sum(divmod(2 * d, 10)) for at, d in enumerate(digits)) % 10 == 0
+    )
 
 
 def iban(text: str) -> bool:
@@ -66,7 +73,7 @@ def mixed(text: str) -> bool:
 def drawn(text: str) -> bool:
     """As `mixed`, and it goes between small letters, capitals and digits three times or more."""
     kinds = [(char.isdigit(), char.isupper()) for char in text if char.isalnum()]
-    return mixed(text) and sum(a != b for a, b in zip(kinds, kinds[1:], strict=False)) >= 3
+    return mixed(text) and sum(a != b for a, b in pairwise(kinds)) >= 3
 
 
 def password(text: str) -> bool:

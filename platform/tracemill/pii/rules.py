@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tracemill.pii import checks
+from tracemill.pii.words import PASSWORD_ROOTS, SAID_PASSWORD, SAID_PHONE
 
 KINDS = (
     *("email", "phone", "iban", "card", "ip", "national_id"),
@@ -106,8 +107,8 @@ _CARD = (
 )
 _SPACED = r"(?:[ .\-/\u00a0]?[0-9])"
 _AREA = r"(?:\([0-9]{1,5}\)[ .\-/]?)?"
-_PHONE = "|".join(
-    [
+_PHONE = "|".join(  # noqa: FLY002 - a list with its countries beside
+    (
         r"0[1-9](?:[ .-][0-9]{2}){4}(?![ .-]?[0-9])",  # France
         r"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[ .-][0-9]{4}",  # +1
         r"\([1-9][0-9]\) ?9?[0-9]{4}-[0-9]{4}",  # Brazil
@@ -122,20 +123,9 @@ _PHONE = "|".join(
         r"0[1-9][0-9]{1,2}-[0-9]{3} [0-9]{2} [0-9]{2}",  # Sweden
         r"07[0-9]{9}",  # Britain's and
         r"0[67][0-9]{8}",  # France's mobiles
-    ]
+    )
 )
-_SAID_PHONE = (
-    *("telephone", "telefon", "telefoon", "telefono", "telefone", "teléfono", "téléphone", "tel"),
-    *("tél", "tlf", "telefax", "telepon", "telemóvel", "telephon", "fax", "phone", "mobile"),
-    *("mobil", "mobiel", "móvil", "movil", "mob", "cell", "cellulare", "cellphone", "celular"),
-    *("handy", "handynummer", "rufnummer", "whatsapp", "portable", "numero", "nummer", "gsm"),
-    *("puh", "fone", "caller", "callee", "msisdn", "тел", "телефон", "τηλ", "τηλέφωνο"),
-    *("电话", "電話", "手机", "手機", "携帯", "전화", "연락처", "โทร", "फोन", "फ़ोन", "नंबर"),
-    *("điện thoại", "هاتف", "جوال", "טלפון"),
-)
-_SAID = (
-    rf"(?<![A-Za-z\u00c0-\u04ff])(?i:{'|'.join(sorted(_SAID_PHONE, key=len, reverse=True))})(?![a-z]{{4}})"
-)
+_SAID = rf"(?<![A-Za-z\u00c0-\u04ff])(?i:{'|'.join(sorted(SAID_PHONE, key=len, reverse=True))})(?![a-z]{{4}})"
 _NAMED_KEY = (
     r"api[_-]?key|access[_-]?key|secret|token|private[_-]?key|auth[_-]?key|credential|accountkey"
     r"|account[_-]key|signing[_-]?key|encryption[_-]?key|master[_-]?key|service[_-]?key"
@@ -147,20 +137,11 @@ _KEY_NEEDLES = (
     "master_key master-key servicekey service_key service-key"
 )
 _KEY_ROOTS = ("key", "secret", "token", "credential")
-_KEY_HINT = rf"(?i)(?:key|secret|token|credential)[a-z_]{{0,20}}{_IS_HINT}[\"'\\` \t\n]{{0,4}}[^\s]{{16}}"
-_SAID_PASSWORD = (
-    *("passwords", "password", "passwort", "passwd", "pwd", "passphrase", "kennwort", "contraseña"),
-    *("mot de passe", "senha", "wachtwoord", "hasło", "lösenord", "пароль", "密码", "密碼"),
-    *("パスワード", "비밀번호", "heslo", "jelszó", "parola", "şifre", "_pass", "dbpass"),
+_KEY_HINT = (
+    rf"(?i)(?:key|secret|token|credential)[a-z_]{{0,20}}{_IS_HINT}[\"'\\` \t\n]{{0,4}}[^\s]{{16}}"
 )
-_PASSWORD_ROOTS = (
-    *("pass", "pwd", "kennwort", "contrase", "senha", "wachtwoord", "hasło", "lösenord", "пароль"),
-    *("密码", "密碼", "パスワード", "비밀번호", "heslo", "jelszó", "parola", "şifre"),
-)
-_PASSWORD = rf"(?i:{'|'.join(_SAID_PASSWORD)})"
-_PASSWORD_IS = (
-    rf"(?:{_IS}|[\"']\s{{1,3}}value\s{{0,3}}=\s{{0,3}}[\"']|\s{{1,3}}(?:is|ist|lautet|to|est|es|é|è)\s{{1,3}}[\"']?)"
-)
+_PASSWORD = rf"(?i:{'|'.join(SAID_PASSWORD)})"
+_PASSWORD_IS = rf"(?:{_IS}|[\"']\s{{1,3}}value\s{{0,3}}=\s{{0,3}}[\"']|\s{{1,3}}(?:is|ist|lautet|to|est|es|é|è)\s{{1,3}}[\"']?)"
 
 RULES: tuple[Rule, ...] = (
     _rule(
@@ -177,7 +158,9 @@ RULES: tuple[Rule, ...] = (
     _key("aq.", r"AQ\.[A-Za-z0-9_-]{30,}+", r"AQ\.[A-Za-z0-9_-]{30}"),
     _key("gocspx-", r"GOCSPX-[A-Za-z0-9_-]{20,}+"),
     _key("ya29.", r"ya29\.[A-Za-z0-9_-]{20,}+"),
-    _key("akia asia", rf"(?:AKIA|ASIA)[A-Z0-9]{{16}}(?![A-Z0-9]){_END}", "(?:AKIA|ASIA)[A-Z0-9]{16}"),
+    _key(
+        "akia asia", rf"(?:AKIA|ASIA)[A-Z0-9]{{16}}(?![A-Z0-9]){_END}", "(?:AKIA|ASIA)[A-Z0-9]{16}"
+    ),
     _key("ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{30,}+"),
     _key("github_pat_", r"github_pat_[A-Za-z0-9_]{22,}+"),
     _key("glpat- gldt- glrt-", r"gl(?:pat|dt|rt)-[A-Za-z0-9_-]{20,}+"),
@@ -203,7 +186,9 @@ RULES: tuple[Rule, ...] = (
     _key("sg.", r"SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,}+", r"SG\.[A-Za-z0-9_-]{16}"),
     _key("sk", r"SK[0-9a-f]{32}(?![A-Za-z0-9])", "SK[0-9a-f]{32}"),
     _key("key-", r"key-[0-9a-f]{32}(?![A-Za-z0-9])", "key-[0-9a-f]{32}"),
-    _key("-us", r"[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])", "[0-9a-f]{32}-us", left=_HEX, reach=32),
+    _key(
+        "-us", r"[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])", "[0-9a-f]{32}-us", left=_HEX, reach=32
+    ),
     _key("nrak-", r"NRAK-[A-Z0-9]{25,30}(?![A-Za-z0-9])"),
     _key("pmak-", r"PMAK-[A-Fa-f0-9]{24}-[A-Fa-f0-9]{34}"),
     _key("hvs. hvb.", r"hv[sb]\.[A-Za-z0-9_-]{24,}+", r"hv[sb]\.[A-Za-z0-9_-]{24}"),
@@ -282,11 +267,11 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "password",
-        " ".join(word for word in _SAID_PASSWORD if " " not in word) + " passe",
+        " ".join(word for word in SAID_PASSWORD if " " not in word) + " passe",
         rf"(?:{_PASSWORD}|passe){_PASSWORD_IS}(?P<it>[^\s\"',;\[\](){{}}<>&]{{6,128}}+)",
         checks.password,
-        roots=_PASSWORD_ROOTS,
-        hint=rf"(?i)(?:{'|'.join(_SAID_PASSWORD)}|passe)(?:[\"'\\\s]{{0,5}}[:=\uff1a]|[\"']?\s+[a-zéè]{{1,6}}[\s=])",
+        roots=PASSWORD_ROOTS,
+        hint=rf"(?i)(?:{'|'.join(SAID_PASSWORD)}|passe)(?:[\"'\\\s]{{0,5}}[:=\uff1a]|[\"']?\s+[a-zéè]{{1,6}}[\s=])",
     ),
     _rule(
         "password",
@@ -382,7 +367,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "phone",
-        " ".join(_SAID_PHONE),
+        " ".join(SAID_PHONE),
         rf"{_SAID}(?:[ .:=(#\"'|\uff1a]{{0,3}}[^\W0-9_]{{1,8}}){{0,2}}?[ .:=#\"'|/\uff1a]{{0,4}}"
         rf"(?P<it>\+?(?:\([0-9]{{1,5}}\)[ .\-/]?)?[0-9](?:[ .\-/()\u00a0]{{0,3}}[0-9]){{6,14}}){_AFTER}{_END}",
         checks.phone,
