@@ -44,7 +44,8 @@ def star(
     block: Block, firsts: Indices, threshold: float, slots: int, window: int
 ) -> tuple[Indices, Similarities]:
     kept, near = np.empty(len(firsts), np.int32), np.empty(len(firsts))
-    _star(*_sets(block), firsts, threshold, slots, window, kept, near)
+    how = (threshold, slots, window)
+    _star(*_sets(block), firsts, *how, _work(block, firsts), kept, near)
     return kept, near
 
 
@@ -60,13 +61,24 @@ def spread(
     parent, via = kept.copy(), np.full(kept.size, -1, np.int32)
     dropped = np.flatnonzero(kept != np.arange(kept.size)).astype(np.int32)
     more = np.empty((kept.size, 2), np.int32)
-    found = _spread(*_sets(block), firsts, threshold, slots, window, parent, more)
+    work = _work(block, firsts)
+    found = _spread(*_sets(block), firsts, threshold, slots, window, work, parent, more)
     edges = np.concatenate([np.stack([dropped, kept[dropped]], axis=1), more[: found.size]])
     how = np.concatenate([near[dropped], found])
-    _rooted(
-        block.rows, block.shingles, block.offsets, edges, how, parent, threshold, kept, near, via
-    )
+    table = _work(block, firsts)[-1]
+    sets = block.rows, block.shingles, block.offsets
+    _rooted(*sets, edges, how, parent, threshold, table, kept, near, via)
     return via
+
+
+def _work(block: Block, firsts: Indices):
+    """Arrays to work in: the newest text of each bucket, the one before each text in its buckets,
+    the last text that each was compared with, and room for the shingles of any text, eight slots
+    for each."""
+    newest, seen = np.full(firsts.shape, -1, np.int32), np.full(len(firsts), -1, np.int32)
+    sizes = block.offsets[block.rows + 1] - block.offsets[block.rows]
+    table = np.zeros(room(8 * int(sizes.max(initial=1))), np.uint64)
+    return newest, np.empty(firsts.shape, np.int32), seen, table
 
 
 def _sets(block: Block):
@@ -200,15 +212,6 @@ def _promising(signatures, offsets, one, other, slots, threshold):
 
 
 @kernel
-def _table(offsets, rows):
-    """Room for the shingles of any of the texts, eight slots for each: `_hold` fills it."""
-    most = 1
-    for row in rows:
-        most = max(most, offsets[row + 1] - offsets[row])
-    return np.zeros(_slots(most), np.uint64)
-
-
-@kernel
 def _slots(size):
     slots = 8
     while slots < 8 * size:
@@ -247,11 +250,8 @@ def _jaccard(table, stamp, shingles, offsets, row, other, threshold):
 
 
 @kernel
-def _star(rows, signatures, shingles, offsets, firsts, threshold, slots, window, kept, near):
-    newest = np.full(firsts.shape, -1, np.int32)
-    older = np.empty(firsts.shape, np.int32)
-    seen = np.full(rows.size, -1, np.int32)
-    table = _table(offsets, rows)
+def _star(rows, signatures, shingles, offsets, firsts, threshold, slots, window, work, kept, near):
+    newest, older, seen, table = work
     for text in range(rows.size):
         stamp, held = np.uint64(text + 1), False
         best, nearest = 0.0, -1
@@ -290,14 +290,13 @@ def _mixed(firsts, parent):
 
 
 @kernel
-def _spread(rows, signatures, shingles, offsets, firsts, threshold, slots, window, parent, edges):
+def _spread(
+    rows, signatures, shingles, offsets, firsts, threshold, slots, window, work, parent, edges
+):
     """Verified pairs between components, in `edges` (one, other) and the array that is returned."""
     mixed = _mixed(firsts, parent)
-    newest = np.full(firsts.shape, -1, np.int32)
-    older = np.empty(firsts.shape, np.int32)
-    seen = np.full(rows.size, -1, np.int32)
+    newest, older, seen, table = work
     near, count = np.empty(rows.size), 0
-    table = _table(offsets, rows)
     for text in range(rows.size):
         stamp, held = np.uint64(text + 1), False
         for band in range(firsts.shape[1]):
@@ -326,7 +325,7 @@ def _spread(rows, signatures, shingles, offsets, firsts, threshold, slots, windo
 
 
 @kernel
-def _rooted(rows, shingles, offsets, edges, how, parent, threshold, kept, near, via):
+def _rooted(rows, shingles, offsets, edges, how, parent, threshold, table, kept, near, via):
     """Walk each component's tree of edges from the text that stays; name the way where too far."""
     starts = np.zeros(rows.size + 2, np.int64)
     for edge in range(how.size):
@@ -340,7 +339,6 @@ def _rooted(rows, shingles, offsets, edges, how, parent, threshold, kept, near, 
             at = starts[edges[edge, side] + 1]
             to[at], by[at] = edges[edge, 1 - side], edge
             starts[edges[edge, side] + 1] += 1
-    table = _table(offsets, rows)
     queue, before, edge_of = to.copy(), to.copy(), to.copy()
     for root in range(rows.size):
         if parent[root] != root or starts[root] == starts[root + 1]:
