@@ -121,7 +121,8 @@ def _history(value: Any) -> list[Message]:
     if value is None or value == "":
         return []
     said: list[Message] = []
-    for number, each in enumerate(cast("list[Any]", value) if isinstance(value, list) else [0], 1):
+    given: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
+    for number, each in enumerate(given, 1):
         match each:
             case [asked, answered]:
                 where = f"history {number}"

@@ -24,6 +24,8 @@ PLAIN_ROLES = {
 CAREFUL_FIELDS = ("tool_calls", "function_call")
 """Fields of a turn that say more than its text."""
 
+_TEXTS = ("String", "Categorical", "Enum", "Null")
+
 
 class Place(NamedTuple):
     """Where rows come from, for the columns that a file does not have."""
@@ -92,7 +94,7 @@ class _Fields:
         values = [pl.lit(None, pl.String)]
         for value, kind in self._found(column):
             whole = kind.is_integer() and column in fields.IDS
-            if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null) or whole:
+            if str(kind.base_type()) in _TEXTS or whole:
                 values.append(value.cast(pl.String))
             else:
                 self.careful.append(value.is_not_null())

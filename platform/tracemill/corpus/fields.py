@@ -75,10 +75,10 @@ def reach(row: dict[str, Any], path: str) -> Any:
     """What lies at a path: a field of that very name, else `a.b` in objects and `a.0` in lists."""
     if (value := row.get(path)) is not None or "." not in path:
         return value
-    value = row
+    value: Any = row
     for step in path.split("."):
         if isinstance(value, dict):
-            value = value.get(step)
+            value = cast("dict[str, Any]", value).get(step)  # pyright: ignore[reportUnnecessaryCast]
         elif isinstance(value, list) and step.isdecimal() and step.isascii():
             items = cast("list[Any]", value)
             value = items[int(step)] if len(step) < 10 and int(step) < len(items) else None
@@ -118,7 +118,7 @@ def kind(value: Any) -> str:
     """What a value is, in JSON's words."""
     known = {bool: "true or false", int: "a number", float: "a number", str: "text"}
     known |= {list: "a list", dict: "an object", type(None): "null"}
-    each: type[Any] = type(value)
+    each = cast("type[Any]", type(value))
     return known.get(each, each.__name__)
 
 

@@ -42,7 +42,7 @@ def _add(tree: dict[str, Any], path: str, column: str, sample: dict[str, Any]) -
 def _grow(tree: dict[str, Any], path: list[str], leaf: Any) -> bool:
     *steps, last = path
     for step in steps:
-        tree = cast("dict[str, Any]", tree.setdefault(step, {}))
+        tree = cast(Any, tree.setdefault(step, {}))
         if not isinstance(tree, dict):
             return False
     if isinstance(tree.get(last), dict):
