@@ -42,9 +42,10 @@ def _add(tree: dict[str, Any], path: str, column: str, sample: dict[str, Any]) -
 def _grow(tree: dict[str, Any], path: list[str], leaf: Any) -> bool:
     *steps, last = path
     for step in steps:
-        tree = cast(Any, tree.setdefault(step, {}))
-        if not isinstance(tree, dict):
+        inner: Any = tree.setdefault(step, {})
+        if not isinstance(inner, dict):
             return False
+        tree = cast("dict[str, Any]", inner)
     if isinstance(tree.get(last), dict):
         return False
     tree[last] = leaf
