@@ -125,6 +125,16 @@ def splits_disjoint(warehouse: Warehouse) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset=training_splits)
+def no_split_empty(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """Each split has records, and no group is most of them; else a warning says the mend."""
+    record = warehouse.last(training_splits.key)
+    warned = record["made"]["facts"]["warnings"] if record else "nothing has been split yet"
+    return dg.AssetCheckResult(
+        passed=not warned, severity=dg.AssetCheckSeverity.WARN, description=warned or "none is"
+    )
+
+
 @dg.asset_check(asset=training_splits, blocking=True)
 def no_leakage(warehouse: Warehouse) -> dg.AssetCheckResult:
     """No record of one split is nearly the same as a record of another: found anew, in the files."""

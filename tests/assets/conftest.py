@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 from dagster import load_asset_checks_from_modules, load_assets_from_modules
 
-from assets import corpus, log, retrieval, sources
-from assets.warehouse import Warehouse
+from assets import cleaning, corpus, log, quarantine, retrieval, sources, splits
+from assets.warehouse import Warehouse, every_origin
 from tracemill.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -57,12 +57,19 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def materialize() -> Materialize:
     """All assets but the notebook (which has its own tests), run by Dagster, with their checks."""
-    modules = [sources, corpus, retrieval, log]
+    modules = [sources, cleaning, corpus, splits, quarantine, retrieval, log]
     everything = [*load_assets_from_modules(modules), *load_asset_checks_from_modules(modules)]
 
     def run(settings: Settings) -> dg.ExecuteInProcessResult:
         warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
-        return dg.materialize(everything, resources={"warehouse": warehouse}, run_config=QUIET)
+        with dg.DagsterInstance.ephemeral() as instance:
+            return dg.materialize(
+                everything,
+                instance=instance,
+                resources={"warehouse": warehouse},
+                run_config=QUIET,
+                tags=every_origin(instance, sources.origins(settings)),
+            )
 
     return run
 

@@ -32,7 +32,7 @@ def test_a_build_says_what_it_made_and_the_next_that_nothing_changed(
     assert build(settings, DATA, first) == 0
     assert build(settings, DATA, second) == 0
     assert "✓ corpus/unique_records              7" in text(first)
-    assert "✓ unique_records: duplicates_explained  8 clean = 7 kept + 1 duplicates" in text(first)
+    assert "✓ unique_records: no_record_lost  8 in = 7 kept + 1 dropped" in text(first)
     assert "✗ raw_records: nothing_quarantined warns  1 refused" in text(first)
     assert "done: 13 built, 0 unchanged, 1 warning in" in text(first)
     assert "= corpus/unique_records              7  unchanged" in text(second)
@@ -52,12 +52,12 @@ def test_a_terminal_has_a_bar_and_the_warehouse_keeps_the_history(settings: Sett
 
 def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Settings):
     build(settings, "sources", screen())
-    (settings.corpus / "clean_records.parquet").mkdir()
+    (settings.kept("unique_records") / "all.parquet").mkdir(parents=True)
     console = screen()
     assert build(settings, "corpus", console) == 1
     lines = [line.strip() for line in text(console).splitlines()]
     assert any(
-        line.startswith("✗ corpus/clean_records") and "clean_records.parquet" in line
+        line.startswith("✗ corpus/unique_records") and "unique_records" in line
         for line in lines
     )
     assert any(line.startswith("- corpus/training_splits") for line in lines)
@@ -72,7 +72,10 @@ def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Sett
         ("corpus/training_splits", ["training_splits"]),
         (
             "+unique_records",
-            ["clean_records", "installed_records", "raw_records", "unique_records"],
+            [
+                *("clean_records", "installed_records", "protected_records"),
+                *("raw_records", "unique_records"),
+            ],
         ),
         ("log/calls+", ["calls", "costs", "first_look"]),
         ("calls", ["calls"]),

@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import corpus, retrieval, sources
+from assets import cleaning, corpus, retrieval, sources, splits
 from assets.warehouse import Warehouse, code_of
 from tracemill.corpus.write import current
 from tracemill.log import EventLog
@@ -55,13 +55,17 @@ def test_records_become_splits_and_documents_an_index_that_answers(first: First,
         "raw_records": 8,
         "raw_documents": 2,
         "clean_records": 8,
+        "protected_records": 8,
         "unique_records": 7,
+        "decontaminated_records": 7,
+        "fitting_records": 7,
         "training_splits": 7,
+        "quarantine": 2,
         "documents": 2,
         "chunks": rows["chunks"],
         "embeddings": rows["chunks"],
         "chunk_index": rows["chunks"],
-        "log_fold": 6,
+        "log_fold": 8,
         "calls": 0,
         "costs": 0,
     }
@@ -82,17 +86,18 @@ def test_every_step_is_an_event_of_its_run(first: First, built: Settings):
         ("IndexBuilt", "asset retrieval/chunk_index"),
         ("SourceHarvested", "asset sources/installed_records"),
         ("SourceHarvested", "asset sources/raw_documents"),
-        ("SourceHarvested", "asset sources/raw_records"),
+        *[("SourceHarvested", "asset sources/raw_records")] * 3,
     ]
     assert {event.correlation_id for event in happened} == {first.result.run_id}
 
 
 def test_a_bad_line_goes_to_the_quarantine_and_warns(first: First):
-    refused = pl.read_parquet(first.settings.quarantine / "raw_records.parquet")
-    assert refused.select("file", "line").rows() == [("house.jsonl", 9)]
+    rows = pl.read_parquet(first.settings.quarantined_records).select("step", "origin", "source")
+    assert rows.rows()[0] == ("raw_records", "house", "house.jsonl:9")
     failed = [each for each in first.result.get_asset_check_evaluations() if not each.passed]
     assert [(each.check_name, each.severity) for each in failed] == [
-        ("nothing_quarantined", dg.AssetCheckSeverity.WARN)
+        ("nothing_quarantined", dg.AssetCheckSeverity.WARN),
+        ("no_split_empty", dg.AssetCheckSeverity.WARN),
     ]
     assert first.result.success
 
@@ -114,7 +119,7 @@ def test_nothing_is_made_again_when_nothing_changed(
         name: {**each, "unchanged": None} for name, each in shown(first.result).items()
     }
     with EventLog.open(built) as events:
-        assert events.position() == 6
+        assert events.position() == 8
 
 
 def test_a_new_file_of_records_makes_what_stems_from_it_and_nothing_else(
@@ -123,10 +128,8 @@ def test_a_new_file_of_records_makes_what_stems_from_it_and_nothing_else(
     new = {"question": "Who feeds the cat?", "answer": "The neighbours, at eight in the morning."}
     (built.raw_records / "more.jsonl").write_text(json.dumps(new), encoding="utf-8")
     assert made(materialize(built)) == {
-        "raw_records",
-        "clean_records",
-        "unique_records",
-        "training_splits",
+        *("raw_records", "clean_records", "protected_records", "unique_records"),
+        *("decontaminated_records", "fitting_records", "training_splits", "quarantine"),
         "log_fold",
     }
 
@@ -157,8 +160,8 @@ def test_a_file_that_is_rewritten_with_the_same_content_stops_at_its_reader(
 def test_a_deleted_table_is_made_again_and_what_stems_from_it_is_left(
     built: Settings, materialize: Materialize
 ):
-    (built.corpus / "clean_records.parquet").unlink()
-    assert made(materialize(built)) == {"clean_records"}
+    (built.kept("unique_records") / "all.parquet").unlink()
+    assert made(materialize(built)) == {"unique_records"}
 
 
 def test_a_call_makes_calls_and_costs_again(built: Settings, materialize: Materialize):
@@ -180,20 +183,24 @@ def test_an_edit_of_the_code_is_a_new_code_version(tmp_path: Path, monkeypatch: 
 
 def test_what_an_asset_needs_must_be_there(settings: Settings):
     definitions = dg.Definitions(
-        assets=dg.load_assets_from_modules([sources, corpus]),
+        assets=dg.load_assets_from_modules([sources, cleaning, corpus]),
         resources={"warehouse": warehouse(settings)},
     )
     job = definitions.resolve_implicit_global_asset_job_def()
-    with pytest.raises(dg.Failure, match="run `tracemill build sources/raw_records` first"):
-        job.execute_in_process(asset_selection=[corpus.clean_records.key], run_config=QUIET)
+    with pytest.raises(dg.Failure, match="run `tracemill build corpus/unique_records` first"):
+        job.execute_in_process(asset_selection=[corpus.decontaminated_records.key], run_config=QUIET)
 
 
 @pytest.mark.parametrize(
     ("table", "check"),
     [
-        ("clean_records_dropped", corpus.no_record_lost),
-        ("clean_records", corpus.duplicates_explained),
-        ("unique_records", corpus.splits_disjoint),
+        ("dropped/clean_records/house", cleaning.none_lost_in_cleaning),
+        ("clean_records/house", cleaning.none_lost_in_protecting),
+        ("protected_records/house", corpus.none_lost_as_duplicates),
+        ("dropped/unique_records/all", corpus.none_lost_as_duplicates),
+        ("unique_records/all", corpus.none_lost_as_contaminated),
+        ("decontaminated_records/all", corpus.none_lost_as_too_long),
+        ("fitting_records/all", splits.none_lost_in_splitting),
     ],
 )
 def test_a_table_that_was_tampered_with_fails_the_check(
@@ -202,8 +209,9 @@ def test_a_table_that_was_tampered_with_fails_the_check(
     assert passes(check, built)
     file = built.corpus / f"{table}.parquet"
     frame = pl.read_parquet(file)
-    extra = pl.read_parquet(built.corpus / "raw_records.parquet").head(1)
-    pl.concat([frame, extra], how="diagonal").write_parquet(file)
+    extra = pl.read_parquet(built.kept("raw_records") / "house.parquet").head(1)
+    other = extra.with_columns(record_id=pl.lit("b2:another"))
+    pl.concat([frame, other], how="diagonal").write_parquet(file)
     assert not passes(check, built)
 
 

@@ -132,7 +132,7 @@ def test_a_run_from_the_api_materialises_and_is_shown(opened: Opened):
     entries = asset["assetMaterializations"][0]["metadataEntries"]
     rows = next(each["intValue"] for each in entries if each["label"] == "dagster/row_count")
     assert rows == 1
-    assert (settings.corpus / "raw_records.parquet").is_file()
+    assert (settings.kept("raw_records") / "one.parquet").is_file()
 
 
 def test_the_daemon_runs_with_the_schedule_and_the_sensor_on(
