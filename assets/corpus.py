@@ -82,8 +82,10 @@ def duplicates_explained(warehouse: Warehouse) -> dg.AssetCheckResult:
 
     settings = warehouse.settings
     least = flow.dataset_recipe(settings).dedup.threshold
-    kept = pl.scan_parquet(flow.kept_files(settings, TWICE)).select("record_id")
-    dropped = pl.scan_parquet(flow.dropped_files(settings, TWICE)).select("kept_id", "jaccard")
+    kept = pl.scan_parquet(flow.kept_files(settings, TWICE), glob=False).select("record_id")
+    dropped = pl.scan_parquet(flow.dropped_files(settings, TWICE), glob=False).select(
+        "kept_id", "jaccard"
+    )
     lost = dropped.join(kept, left_on="kept_id", right_on="record_id", how="anti").select(pl.len())
     likeness = dropped.select(pl.len(), pl.col("jaccard").min()).collect().row(0)
     strangers = lost.collect().item()
@@ -149,7 +151,9 @@ def _distinct(settings: Settings) -> int:
     files = flow.kept_files(settings, PROTECTED)
     if not files:
         return 0
-    return pl.scan_parquet(files).select(pl.col("record_id").n_unique()).collect().item()
+    return (
+        pl.scan_parquet(files, glob=False).select(pl.col("record_id").n_unique()).collect().item()
+    )
 
 
 def groups_file(settings: Settings) -> Path:
@@ -160,7 +164,7 @@ def groups_file(settings: Settings) -> Path:
 def _likeness(settings: Settings) -> dict[str, str]:
     import polars as pl
 
-    dropped = pl.scan_parquet(flow.dropped_files(settings, TWICE))
+    dropped = pl.scan_parquet(flow.dropped_files(settings, TWICE), glob=False)
     near = dropped.filter(reason="near duplicate").select("jaccard").collect()["jaccard"]
     if near.is_empty():
         return {}
@@ -220,7 +224,9 @@ def contamination(settings: Settings) -> "pl.DataFrame":
 
     from tracemill.corpus.contamination import report
 
-    dropped = pl.scan_parquet(flow.dropped_files(settings, UNSEEN)).select("evaluation", "rule")
+    dropped = pl.scan_parquet(flow.dropped_files(settings, UNSEEN), glob=False).select(
+        "evaluation", "rule"
+    )
     return report(evaluations(settings), dropped.collect())
 
 

@@ -115,7 +115,7 @@ def _questions(settings: Settings) -> list[Question]:
 
     from tracemill.corpus.records import question
 
-    records = pl.scan_parquet(sorted(settings.kept("unique_records").glob("*.parquet")))
+    records = pl.scan_parquet(sorted(settings.kept("unique_records").glob("*.parquet")), glob=False)
     asked = records.sort("record_id").select(question())
     texts = asked.unique(keep="first", maintain_order=True).head(QUESTIONS).collect()["question"]
     return [Question(text, n % WHOLE_DOCUMENT_EVERY == 0) for n, text in enumerate(texts)]
@@ -155,7 +155,7 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "In
     from tracemill.llm.client import Client
 
     best = index.search(text, 1).row(0, named=True)
-    documents = pl.scan_parquet(settings.indexes / "documents.parquet")
+    documents = pl.scan_parquet(settings.indexes / "documents.parquet", glob=False)
     wanted = documents.filter(pl.col("document_id") == best["document_id"])
     passage = passages.Passage(1, best["title"], wanted.select("text").collect().item())
     messages = (

@@ -153,7 +153,7 @@ def whole_pages(settings: Settings, step: str) -> dict[str, str]:
     files = kept_files(settings, step), dropped_files(settings, step)
     if not all(files):
         return {}
-    kept, dropped = map(pl.scan_parquet, files)
+    kept, dropped = (pl.scan_parquet(each, glob=False) for each in files)
     reasons = dropped.group_by("reason").len().collect()
     sample = Judged(kept.head(SAMPLE_ROWS).collect(), dropped.head(SAMPLE_ROWS).collect())
     return _pages(sample, dict(reasons.iter_rows()))
@@ -171,7 +171,7 @@ def drops(settings: Settings, steps: Sequence[str]) -> "pl.DataFrame":
     import polars as pl
 
     counted = [
-        pl.scan_parquet(files)
+        pl.scan_parquet(files, glob=False)
         .group_by("origin", "reason")
         .len("records")
         .collect()
@@ -204,7 +204,7 @@ def _tally(files: list[Path]) -> tuple[int, int]:
 
     if not files:
         return 0, 0
-    rows = pl.scan_parquet(files)
+    rows = pl.scan_parquet(files, glob=False)
     if "part_of" in rows.collect_schema():
         whole = rows.filter(pl.col("part_of").is_null()).select("record_id")
         cut = rows.select(record_id="part_of").drop_nulls().unique()

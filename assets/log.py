@@ -78,7 +78,7 @@ def calls(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materia
 
         def work() -> Made:
             table = write_table(log.sql(CALLS), warehouse.settings.reports / "calls.parquet")
-            frame = pl.read_parquet(table.path)
+            frame = pl.read_parquet(table.path, glob=False)
             latency = frame["latency_ms"].drop_nulls()
             median = frame.select(pl.col("latency_ms").median().fill_null(0).round(2)).item()
             return Made(
@@ -115,7 +115,7 @@ def costs(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materia
     def work() -> Made:
         with warehouse.open_log() as log:
             table = write_table(log.sql(COSTS), warehouse.settings.reports / "costs.parquet")
-        frame = pl.read_parquet(table.path)
+        frame = pl.read_parquet(table.path, glob=False)
         by_model = (
             frame.group_by("request_model").agg(pl.col("cost_usd").sum()).sort("request_model")
         )
@@ -148,8 +148,10 @@ def costs_reconcile(warehouse: Warehouse) -> dg.AssetCheckResult:
     import polars as pl
 
     reports = warehouse.settings.reports
-    ended = pl.read_parquet(reports / "calls.parquet").filter(pl.col("status") != "running")
-    days = pl.read_parquet(reports / "costs.parquet")
+    ended = pl.read_parquet(reports / "calls.parquet", glob=False).filter(
+        pl.col("status") != "running"
+    )
+    days = pl.read_parquet(reports / "costs.parquet", glob=False)
     by_call, by_day = ended["cost_usd"].sum(), days["cost_usd"].sum()
     same = ended.height == days["calls"].sum() and by_call == by_day
     return dg.AssetCheckResult(

@@ -114,7 +114,7 @@ def _record(
 def _pages(settings: Settings) -> dict[str, str]:
     import polars as pl
 
-    rows = pl.scan_parquet(settings.quarantined_records)
+    rows = pl.scan_parquet(settings.quarantined_records, glob=False)
     why = rows.group_by("step", "reason").len("records").sort("records", "reason", descending=True)
     by_step = rows.group_by("step").len("records").collect()
     order = [sources.RAW, *(step.key.path[-1] for step in STEPS)]

@@ -31,7 +31,7 @@ def documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Mat
     folder = warehouse.settings.indexes
 
     def work() -> Made:
-        kept, dropped = normalise(pl.read_parquet(folder / "raw_documents.parquet"))
+        kept, dropped = normalise(pl.read_parquet(folder / "raw_documents.parquet", glob=False))
         table = write_table(kept, folder / "documents.parquet")
         refused = write_table(dropped, folder / "documents_dropped.parquet")
         lengths = kept["text"].str.len_chars() / 1000
@@ -70,7 +70,7 @@ def chunks(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materi
     folder = warehouse.settings.indexes
 
     def work() -> Made:
-        frame = chunk(pl.read_parquet(folder / "documents.parquet"))
+        frame = chunk(pl.read_parquet(folder / "documents.parquet", glob=False))
         table = write_table(frame, folder / "chunks.parquet")
         return Made(
             digest=table.digest,
@@ -109,7 +109,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
     settings = warehouse.settings
 
     def work() -> Made:
-        frame = pl.read_parquet(settings.indexes / "chunks.parquet")
+        frame = pl.read_parquet(settings.indexes / "chunks.parquet", glob=False)
         started = time.perf_counter()
         vectors, computed = embed(searchable(frame).to_list(), cache=settings.cache)
         event = EmbeddingsComputed(
@@ -155,8 +155,10 @@ def vectors_fit(warehouse: Warehouse) -> dg.AssetCheckResult:
     import polars as pl
 
     folder = warehouse.settings.indexes
-    frame = pl.read_parquet(folder / "embeddings.parquet")
-    expected = pl.read_parquet(folder / "chunks.parquet", columns=["chunk_id"])["chunk_id"]
+    frame = pl.read_parquet(folder / "embeddings.parquet", glob=False)
+    expected = pl.read_parquet(folder / "chunks.parquet", columns=["chunk_id"], glob=False)[
+        "chunk_id"
+    ]
     lengths = np.linalg.norm(frame["vector"].to_numpy(), axis=1)
     odd = int((~(np.isclose(lengths, 1, atol=1e-3) | (lengths == 0))).sum())
     return dg.AssetCheckResult(
@@ -184,8 +186,8 @@ def chunk_index(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
     folder = warehouse.settings.indexes
 
     def work() -> Made:
-        frame = pl.read_parquet(folder / "chunks.parquet")
-        vectors = pl.read_parquet(folder / "embeddings.parquet")["vector"].to_numpy()
+        frame = pl.read_parquet(folder / "chunks.parquet", glob=False)
+        vectors = pl.read_parquet(folder / "embeddings.parquet", glob=False)["vector"].to_numpy()
         index = build_index(frame, vectors, folder, COLLECTION)
         event = IndexBuilt(
             name=COLLECTION,

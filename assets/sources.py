@@ -156,7 +156,9 @@ def nothing_quarantined(warehouse: Warehouse) -> dg.AssetCheckResult:
     """Every file and line in raw/records could be read; a refusal warns and stops nothing."""
     import polars as pl
 
-    refused = pl.read_parquet(sorted((warehouse.settings.quarantine / RAW).glob("*.parquet")))
+    refused = pl.read_parquet(
+        sorted((warehouse.settings.quarantine / RAW).glob("*.parquet")), glob=False
+    )
     why = refused["reason"].value_counts(sort=True)
     return dg.AssetCheckResult(
         passed=refused.is_empty(),
@@ -214,7 +216,7 @@ def _reference_pages(records: Path) -> "pl.DataFrame":
 
     from tracemill.corpus.reference import reference_documents
 
-    return reference_documents(pl.read_parquet(records))
+    return reference_documents(pl.read_parquet(records, glob=False))
 
 
 def _harvest(
@@ -259,7 +261,7 @@ def _pages(tables: list[Path]) -> dict[str, str]:
 
     if not tables:
         return {}
-    frame = pl.scan_parquet(tables)
+    frame = pl.scan_parquet(tables, glob=False)
     origin = pl.col("source").str.extract(r"^([^:]+)")
     by_origin = frame.group_by(origin).len().sort("len", "source", descending=[True, False])
     top = by_origin.head(12).collect()

@@ -101,10 +101,12 @@ def none_lost_in_splitting(warehouse: Warehouse) -> dg.AssetCheckResult:
     import polars as pl
 
     settings = warehouse.settings
-    fitting = pl.scan_parquet(flow.kept_files(settings, corpus.FITTING))
+    fitting = pl.scan_parquet(flow.kept_files(settings, corpus.FITTING), glob=False)
     came = fitting.select("record_id").unique().collect()
     rows = _written(settings)
-    left_out = pl.read_parquet(flow.dropped_file(settings, corpus.SPLITS))["record_id"].n_unique()
+    left_out = pl.read_parquet(flow.dropped_file(settings, corpus.SPLITS), glob=False)[
+        "record_id"
+    ].n_unique()
     return dg.AssetCheckResult(
         passed=came.height == rows.height + left_out and rows["record_id"].is_unique().all(),
         description=f"{came.height:,} fitting = {rows.height:,} placed + {left_out:,} left out",
@@ -202,7 +204,7 @@ def _placed(settings: Settings, recipe: "Dataset") -> "Judged":
     from tracemill.corpus import split, write
 
     files = flow.kept_files(settings, corpus.FITTING)
-    light = pl.scan_parquet(files).select(PLACING).collect()
+    light = pl.scan_parquet(files, glob=False).select(PLACING).collect()
     light = light.unique("record_id", keep="first", maintain_order=True)
     asked = recipe.split
     return split.split(
@@ -224,7 +226,7 @@ def _clusters(settings: Settings, light: "pl.DataFrame") -> "pl.Series":
     """For each record, or the whole that it is part of, which others ask nearly the same."""
     import polars as pl
 
-    groups = pl.read_parquet(corpus.groups_file(settings))
+    groups = pl.read_parquet(corpus.groups_file(settings), glob=False)
     whole = light.select(record_id=pl.coalesce("part_of", "record_id"))
     return whole.join(groups, on="record_id", how="left", maintain_order="left")["group_id"]
 
@@ -236,7 +238,7 @@ def _settled(settings: Settings, placed: "pl.DataFrame") -> "pl.DataFrame":
     """
     import polars as pl
 
-    dropped = pl.scan_parquet(flow.dropped_files(settings, corpus.TWICE))
+    dropped = pl.scan_parquet(flow.dropped_files(settings, corpus.TWICE), glob=False)
     pairs = dropped.select("record_id", "kept_id").unique().collect()
     heirs = (
         pairs.join(placed, on="record_id")
@@ -280,7 +282,11 @@ def _batches(settings: Settings) -> "Iterator[pl.DataFrame]":
 def _written(settings: Settings) -> "pl.DataFrame":
     import polars as pl
 
-    return pl.scan_parquet(_files(settings)).select("record_id", "group_id", "split").collect()
+    return (
+        pl.scan_parquet(_files(settings), glob=False)
+        .select("record_id", "group_id", "split")
+        .collect()
+    )
 
 
 def _sample(files: list[Path]) -> "pl.DataFrame":
@@ -289,7 +295,11 @@ def _sample(files: list[Path]) -> "pl.DataFrame":
     from tracemill.corpus import records
 
     said = ("split", records.question(), records.answer(), "source")
-    return pl.concat([pl.scan_parquet(file).head(3) for file in files]).select(said).collect()
+    return (
+        pl.concat([pl.scan_parquet(file, glob=False).head(3) for file in files])
+        .select(said)
+        .collect()
+    )
 
 
 def _across(sides: "pl.DataFrame", groups: "pl.DataFrame") -> int:

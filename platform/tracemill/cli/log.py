@@ -239,4 +239,4 @@ def _write_parquet(log: "EventLog", path: Path, kinds: list[str] | None, end: in
 
     with progress("exporting"):
         log.frame(kinds, until=end).sink_parquet(path, compression="zstd")
-    return pl.scan_parquet(path).select(pl.len()).collect().item()
+    return pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()

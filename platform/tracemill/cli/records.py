@@ -115,7 +115,7 @@ def _tell_dropped(row: dict[str, Any], settings: "Settings") -> None:
 def _find(folder: Path, record_id: str) -> "pl.DataFrame":
     import polars as pl
 
-    tables = pl.scan_parquet(sorted(folder.glob("*.parquet")))
+    tables = pl.scan_parquet(sorted(folder.glob("*.parquet")), glob=False)
     return tables.filter(pl.col("record_id") == record_id).collect()
 
 
@@ -130,7 +130,9 @@ def _in_splits(settings: "Settings", record: str) -> "list[tuple[str, dict[str, 
     found: list[tuple[str, dict[str, Any]]] = []
     for split in version.rows:
         for file in sorted(version.path.glob(f"{split}*.parquet")):
-            rows = pl.scan_parquet(file).filter(_is(record)).select("record_id", "source")
+            rows = (
+                pl.scan_parquet(file, glob=False).filter(_is(record)).select("record_id", "source")
+            )
             found += [(split, row) for row in rows.head(20).collect().iter_rows(named=True)]
     return found
 
@@ -142,7 +144,7 @@ def _quarantined(settings: "Settings") -> "pl.LazyFrame":
         raise InputError(
             "nothing has been sorted out yet: `tracemill build +quarantine` makes the table"
         )
-    return pl.scan_parquet(settings.quarantined_records)
+    return pl.scan_parquet(settings.quarantined_records, glob=False)
 
 
 def _is(record: str) -> "pl.Expr":

@@ -121,7 +121,7 @@ def settled(folder: Path, rule: str) -> "pl.DataFrame":
 
     if not (folder / PLACED).exists():
         return pl.DataFrame(schema={"record_id": pl.String, "split": pl.String})
-    placed = pl.scan_parquet(folder / PLACED).filter(pl.col("rule") == rule)
+    placed = pl.scan_parquet(folder / PLACED, glob=False).filter(pl.col("rule") == rule)
     return placed.select("record_id", "split").collect()
 
 
@@ -138,7 +138,7 @@ def settle(folder: Path, rule: str, placed: "pl.DataFrame") -> None:
 
     path = folder / PLACED
     fresh = placed.select("record_id", "split", rule=pl.lit(rule))
-    old = pl.read_parquet(path) if path.exists() else fresh.clear()
+    old = pl.read_parquet(path, glob=False) if path.exists() else fresh.clear()
     fresh = fresh.join(old, on=["record_id", "rule"], how="anti")
     if fresh.height or not path.exists():
         write_table((part for part in (old, fresh)), path)
