@@ -42,14 +42,15 @@ def raw_files(
 ) -> dg.RunRequest | dg.SkipReason:
     """Runs `refresh` when a file in warehouse/raw/ was added, changed or removed."""
     settings = warehouse.settings
-    documents = warehouse.last(sources.raw_documents.key)
-    records = warehouse.last(sources.raw_records.key)
-    if records is None or documents is None:
-        return dg.SkipReason("nothing has been built yet: run `tracemill build` or Materialize all")
     try:
         now = sources.raw_inputs(settings)
     except InputError as error:
         return dg.SkipReason(str(error))
+    tags = every_origin(context.instance, [*now, *sources.BUILT_IN])
+    documents = warehouse.last(sources.raw_documents.key)
+    records = warehouse.last(sources.raw_records.key)
+    if records is None or documents is None:
+        return dg.SkipReason("nothing has been built yet: run `tracemill build` or Materialize all")
     read = warehouse.part_inputs(sources.raw_records.key)
     state = sources.fingerprint(settings.raw_documents)
     unread = {name for name in now if read.get(name) != now[name]}
@@ -58,10 +59,7 @@ def raw_files(
         return dg.SkipReason("warehouse/raw/ is as it was when it was last read")
     # One try for each state of the folder: a run that fails is not launched again and again.
     key = hashlib.sha256(json.dumps([now, state], sort_keys=True).encode()).hexdigest()
-    return dg.RunRequest(
-        run_key=" ".join([key, records["run"], documents["run"]]),
-        tags=every_origin(context.instance, [*now, *sources.BUILT_IN]),
-    )
+    return dg.RunRequest(run_key=" ".join([key, records["run"], documents["run"]]), tags=tags)
 
 
 defs = dg.Definitions(

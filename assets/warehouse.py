@@ -161,10 +161,11 @@ class Warehouse(dg.ConfigurableResource):
             whole: Markdown for the asset's page, of all origins together.
         """
         self._forget(context.asset_key, inputs)
-        missing = set(context.partition_keys) - inputs.keys()
-        if missing == set(context.partition_keys):
-            raise dg.Failure(f"there is no source {' or '.join(sorted(missing))} in raw/records")
-        for origin in sorted(set(context.partition_keys) - missing):
+        partitioned = context.has_partition_key or context.has_partition_key_range
+        wanted = set(context.partition_keys) if partitioned else set(inputs)
+        if wanted and not wanted & inputs.keys():
+            raise dg.Failure(f"there is no source {' or '.join(sorted(wanted))} in raw/records")
+        for origin in sorted(wanted & inputs.keys()):
             self._once(context, partial(work, origin), inputs[origin], origin)
         made = [part["made"] for part in self._parts(context.asset_key).values()]
         digests = self.parts(context.asset_key)

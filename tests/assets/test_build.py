@@ -34,9 +34,9 @@ def test_a_build_says_what_it_made_and_the_next_that_nothing_changed(
     assert "✓ corpus/unique_records              7" in text(first)
     assert "✓ unique_records: no_record_lost  8 in = 7 kept + 1 dropped" in text(first)
     assert "✗ raw_records: nothing_quarantined warns  1 refused" in text(first)
-    assert "done: 13 built, 0 unchanged, 1 warning in" in text(first)
+    assert "done: 17 built, 0 unchanged, 2 warnings in" in text(first)
     assert "= corpus/unique_records              7  unchanged" in text(second)
-    assert "done: 0 built, 13 unchanged, 1 warning in" in text(second)
+    assert "done: 0 built, 17 unchanged, 2 warnings in" in text(second)
     assert capfd.readouterr() == ("", "")
 
 
@@ -57,11 +57,10 @@ def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Sett
     assert build(settings, "corpus", console) == 1
     lines = [line.strip() for line in text(console).splitlines()]
     assert any(
-        line.startswith("✗ corpus/unique_records") and "unique_records" in line
-        for line in lines
+        line.startswith("✗ corpus/unique_records") and "unique_records" in line for line in lines
     )
     assert any(line.startswith("- corpus/training_splits") for line in lines)
-    assert lines[-1].startswith("failed: 0 built, 0 unchanged, 1 failed, 2 skipped in")
+    assert lines[-1].startswith("failed: 2 built, 0 unchanged, 1 failed, 4 skipped in")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_a_selection_names_assets(selection: str, names: list[str]):
 
 
 def test_no_selection_and_a_star_are_everything():
-    assert len(selected(None)) == len(selected("*")) == 14
+    assert len(selected(None)) == len(selected("*")) == 18
 
 
 @pytest.mark.parametrize("selection", ["nonsense", "((", "group:nonsense", ""])

@@ -188,7 +188,9 @@ def test_what_an_asset_needs_must_be_there(settings: Settings):
     )
     job = definitions.resolve_implicit_global_asset_job_def()
     with pytest.raises(dg.Failure, match="run `tracemill build corpus/unique_records` first"):
-        job.execute_in_process(asset_selection=[corpus.decontaminated_records.key], run_config=QUIET)
+        job.execute_in_process(
+            asset_selection=[corpus.decontaminated_records.key], run_config=QUIET
+        )
 
 
 @pytest.mark.parametrize(

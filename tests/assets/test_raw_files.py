@@ -4,14 +4,17 @@ import dagster as dg
 
 from assets import sources
 from assets.definitions import raw_files
-from assets.warehouse import Warehouse
+from assets.warehouse import Warehouse, every_origin
 from tracemill.settings import Settings
 
 
 def look(settings: Settings) -> dg.RunRequest | dg.SkipReason:
     warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
-    seen = raw_files(dg.build_sensor_context(resources={"warehouse": warehouse}))
-    assert isinstance(seen, dg.RunRequest | dg.SkipReason)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"warehouse": warehouse})
+        seen = raw_files(context)
+        assert isinstance(seen, dg.RunRequest | dg.SkipReason)
+        assert set(instance.get_dynamic_partitions("origin")) == set(sources.origins(settings))
     return seen
 
 
@@ -23,9 +26,12 @@ def harvest(settings: Settings) -> None:
         },
     )
     job = definitions.resolve_implicit_global_asset_job_def()
-    job.execute_in_process(
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags=every_origin(instance, sources.origins(settings)),
+        )
 
 
 def test_it_waits_for_the_first_build(settings: Settings):

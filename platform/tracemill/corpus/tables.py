@@ -63,7 +63,7 @@ def read_batches(paths: Iterable[Path], size: int = BATCH_ROWS) -> "Iterator[pl.
     from pyarrow import parquet
 
     for at, path in enumerate(paths):
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             if at == 0:
                 yield pl.DataFrame(file.schema_arrow.empty_table())
             for batch in file.iter_batches(batch_size=size):  # pyright: ignore[reportUnknownMemberType]
