@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
     from tracemill.corpus.contamination import Evaluations
     from tracemill.corpus.dedup import NearIndex
+    from tracemill.corpus.records import Judged
 
 PROTECTED, TWICE, UNSEEN, FITTING, SPLITS = (
     *("protected_records", "unique_records", "decontaminated_records", "fitting_records"),
     "training_splits",
 )
+RATINGS = "ratings.parquet"
+"""In the folder of an index: what each record was rated that it has."""
 
 
 @dg.asset(
@@ -56,8 +60,7 @@ def unique_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
 
     def work() -> Made:
         decisions = _index(warehouse, asked.fields, asked.threshold, asked.policy).decisions()
-        records = flow.records_of(settings, PROTECTED)
-        made = flow.sift(settings, TWICE, (dedup.decide(batch, decisions) for batch in records))
+        made = flow.sift(settings, TWICE, _decided(settings, decisions))
         questions = _index(warehouse, "prompt", asked.threshold, "component")
         groups = write_table(dedup.groups(questions.decisions()), groups_file(settings))
         return made.with_more(files=[groups.path], pages=_likeness(settings))
@@ -95,11 +98,24 @@ def duplicates_explained(warehouse: Warehouse) -> dg.AssetCheckResult:
     )
 
 
+def _decided(settings: Settings, decisions: "pl.DataFrame") -> "Iterator[Judged]":
+    import polars as pl
+
+    from tracemill.corpus import dedup
+
+    files = flow.kept_files(settings, PROTECTED)
+    first = dedup.firsts(pl.scan_parquet(files, glob=False)) if files else pl.Series([], dtype=bool)
+    start = 0
+    for batch in flow.records_of(settings, PROTECTED):
+        yield dedup.decide(batch, decisions, first[start : start + batch.height])
+        start += batch.height
+
+
 def _index(warehouse: Warehouse, fields: str, threshold: float, policy: str) -> "NearIndex":
     """The index of exactly the records that there are now. Origins that it knows are not read.
 
-    Other rules for what a record's text is are another index. One that holds records that are gone
-    is made anew, for what they decided must go with them.
+    Other rules for what a record's text is are another index. One that holds records that are gone,
+    or that were rated higher, is made anew, for what they decided must go with them.
     """
     settings = warehouse.settings
     texts = "\n".join([fields, str(threshold), policy, *_makers_of_texts(settings)])
@@ -108,9 +124,10 @@ def _index(warehouse: Warehouse, fields: str, threshold: float, policy: str) -> 
     for other in folder.parent.glob(f"{fields}-{policy}-*"):
         if other != folder:
             shutil.rmtree(other)
-    index = _filled(warehouse, folder, fields, threshold, policy)
-    if len(index) == _distinct(settings):
-        return index
+    if _rated_as_before(settings, folder):
+        index = _filled(warehouse, folder, fields, threshold, policy)
+        if len(index) == _distinct(settings):
+            return index
     shutil.rmtree(folder)
     return _filled(warehouse, folder, fields, threshold, policy)
 
@@ -118,28 +135,55 @@ def _index(warehouse: Warehouse, fields: str, threshold: float, policy: str) -> 
 def _filled(
     warehouse: Warehouse, folder: Path, fields: str, threshold: float, policy: str
 ) -> "NearIndex":
+    import polars as pl
+
     from tracemill.corpus import dedup
-    from tracemill.corpus.tables import read_batches
+    from tracemill.corpus.tables import read_batches, write_table
 
     index = dedup.NearIndex(folder, fields=fields, threshold=threshold, policy=policy)  # pyright: ignore[reportArgumentType]
     file = folder / "origins.json"
     known = set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else set()
     now = warehouse.parts(protected_records.key)
+    write_table(_ratings(warehouse.settings), folder / RATINGS)
+    # Lines and times of files change from day to day; where a record is, `_decided` looks up.
+    nowhere = {"source": pl.lit(""), "timestamp": pl.lit(datetime.fromtimestamp(0, UTC))}
     for origin, digest in now.items():
         if digest not in known:
             for batch in read_batches(
                 [flow.kept_file(warehouse.settings, PROTECTED, origin)], 50_000
             ):
-                dedup.add(index, batch)
+                dedup.add(index, batch.with_columns(**nowhere))
     write_text_atomically(file, json.dumps(sorted({*known, *now.values()})))
     return index
+
+
+def _rated_as_before(settings: Settings, folder: Path) -> bool:
+    """Whether no rating that the index was told is lower now: it remembers the highest."""
+    import polars as pl
+
+    if not (folder / RATINGS).is_file():
+        return not (folder / "origins.json").is_file()
+    told = pl.read_parquet(folder / RATINGS, glob=False)
+    both = told.join(_ratings(settings), on="record_id", how="left", suffix="_now")
+    return both.filter(~(pl.col("rating_now") >= pl.col("rating")).fill_null(False)).is_empty()
+
+
+def _ratings(settings: Settings) -> "pl.DataFrame":
+    """The highest rating of each record that has one."""
+    import polars as pl
+
+    files = flow.kept_files(settings, PROTECTED)
+    if not files:
+        return pl.DataFrame(schema={"record_id": pl.String, "rating": pl.Float64})
+    rated = pl.scan_parquet(files, glob=False).filter(pl.col("rating").is_not_null())
+    return rated.group_by("record_id").agg(pl.col("rating").max()).sort("record_id").collect()
 
 
 def _makers_of_texts(settings: Settings) -> Iterator[str]:
     """What decides how a record's text reads, apart from the record."""
     for step in (clean_records, protected_records):
         yield step.code_versions_by_key[step.key] or ""
-    for file in sorted(settings.raw_records.glob("*.yaml")):
+    for file in sorted(settings.raw_records.glob("*.y*ml")):
         recipe = flow.recipe_of(settings, file.stem)
         if (recipe.pii, recipe.names) != ("redact", False):
             yield f"{file.stem} {recipe.pii} {recipe.names}"

@@ -12,7 +12,17 @@ from typing import Annotated
 
 import typer
 
-from tracemill.cli import batches, calls, checkout, log, prompts, questions, validate, warehouse
+from tracemill.cli import (
+    batches,
+    calls,
+    checkout,
+    log,
+    prompts,
+    questions,
+    records,
+    validate,
+    warehouse,
+)
 from tracemill.errors import TracemillError
 
 app = typer.Typer(
@@ -38,6 +48,8 @@ for command in (checkout.demo, checkout.build, checkout.ui, questions.ask, valid
     app.command(rich_help_panel="Work")(command)
 for command in (calls.calls, calls.call, calls.tail, calls.failures):
     app.command(rich_help_panel="Calls")(command)
+for command in (records.quarantine, records.explain):
+    app.command(rich_help_panel="Training data")(command)
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)

@@ -32,6 +32,7 @@ __all__ = [
     "decide",
     "deduplicate",
     "explain",
+    "firsts",
     "groups",
     "texts",
 ]
@@ -71,11 +72,19 @@ def add(index: NearIndex, frame: "pl.DataFrame") -> int:
     return index.add(documents, sketch.sketch(documents["text"]))
 
 
-def decide(frame: "pl.DataFrame", decisions: "pl.DataFrame") -> Judged:
+def decide(
+    frame: "pl.DataFrame", decisions: "pl.DataFrame", first: "pl.Series | None" = None
+) -> Judged:
     """The second pass: a batch of records by the decisions on all of them.
 
     Of rows with one id the first by source and time stays, wherever the others are; of those the
     same in that too the first of the batch.
+
+    Args:
+        frame: a batch of records.
+        decisions: of an index that has them all.
+        first: for each row whether it stands for those with its id, as `firsts` finds it, where the
+            index also knows places in which the records no longer are.
 
     Raises `UsageError` for a record that was not added.
     """
@@ -90,6 +99,8 @@ def decide(frame: "pl.DataFrame", decisions: "pl.DataFrame") -> Judged:
         (pl.col("source") == pl.col("_source")) & (pl.col("timestamp") == pl.col("_timestamp"))
     )
     counts = here & pl.struct("record_id", here).is_first_distinct()
+    if first is not None:
+        counts = pl.lit(first)
     stays = counts & pl.col("reason").is_null()
     rows = rows.with_columns(
         pl.col("jaccard").fill_null(1.0),
@@ -97,6 +108,23 @@ def decide(frame: "pl.DataFrame", decisions: "pl.DataFrame") -> Judged:
         _stays=stays,
     ).drop("_source", "_timestamp")
     return Judged(rows.filter("_stays").select(frame.columns), rows.remove("_stays").drop("_stays"))
+
+
+def firsts(rows: "pl.LazyFrame") -> "pl.Series":
+    """For each row whether it is, of those with its id, the first by source and time.
+
+    Args:
+        rows: `record_id`, `source` and `timestamp` of all records; of the same place the first row.
+    """
+    import polars as pl
+
+    numbered = rows.select("record_id", "source", "timestamp").with_row_index("row")
+    twice = numbered.filter(pl.col("record_id").is_duplicated())
+    place = ["source", "timestamp", "row"]
+    others = twice.filter(pl.col("row") != pl.col("row").sort_by(place).first().over("record_id"))
+    height, late = pl.collect_all([rows.select(pl.len()), others.select("row")])
+    first = pl.repeat(True, height.item(), dtype=pl.Boolean, eager=True)
+    return first.scatter(late.to_series(), False)
 
 
 def clusters(
