@@ -23,7 +23,10 @@ def sample(frame: "pl.DataFrame", rows: int = 5, width: int = 60) -> str:
 
 
 def _cell(value: object, width: int) -> str:
-    text = " ".join(str("" if value is None else value).split())
+    from tracemill.pii import redact
+
+    # Dagster keeps pages for ever, those of records from before personal data was taken out too.
+    text = redact(" ".join(str("" if value is None else value).split())).text
     cut = text if len(text) <= width else text[: width - 1] + "…"
     return cut.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
 
