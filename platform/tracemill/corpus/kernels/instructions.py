@@ -10,7 +10,7 @@ from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 
 BLOCK = 64
 
-_BYTE, _WORD = ir.IntType(8), ir.IntType(64)
+_BYTE, _HALF, _WORD = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES = ir.VectorType(_BYTE, BLOCK)
 
 
@@ -57,6 +57,11 @@ def _within(builder: Any, text: Any, first: int, count: int) -> Any:
 @instruction("uint64", "uint64")
 def load8(builder: Any, address: Any) -> Any:
     return builder.zext(builder.load(_at(builder, address, _BYTE), align=1), _WORD)
+
+
+@instruction("uint32", "uint64")
+def load32(builder: Any, address: Any) -> Any:
+    return builder.load(_at(builder, address, _HALF), align=4)
 
 
 @instruction("uint64", "uint64")

@@ -1,4 +1,4 @@
-"""What the loops work on: the sketches of texts that are decided together, as plain arrays."""
+"""What the loops work on: the sketches of texts that are decided together, where they lie."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,19 +11,39 @@ Similarities: TypeAlias = NDArray[np.float64]
 Tables: TypeAlias = NDArray[np.uint64]
 
 
-class Block(NamedTuple):
-    """Text i of a block has the row `rows[i]` of the other arrays; texts are in rank order."""
+class Sets(NamedTuple):
+    """The sketches of n texts, each array without gaps."""
 
-    rows: NDArray[np.int64]
     signatures: Hashes
     """(n, 128)."""
     shingles: Hashes
-    """Sorted and unique within each row."""
+    """Sorted and unique within each text."""
     offsets: NDArray[np.int64]
     """(n + 1,) into `shingles`."""
+
+
+class Block(NamedTuple):
+    """m texts in rank order; text i is row `rows[i]` of `parts[part[i]]`, which is not copied."""
+
+    parts: tuple[Sets, ...]
+    part: NDArray[np.int64]
+    rows: NDArray[np.int64]
     digests: NDArray[np.uint64]
     tags: Hashes
-    """(n, bands)."""
+    """(m, bands)."""
+
+    def of(self, texts: NDArray[np.int64]) -> "Block":
+        """Some of the texts."""
+        return Block(self.parts, *(array[texts] for array in self[1:]))
+
+    def shingles(self, text: int) -> Hashes:
+        """Those of one text."""
+        sets, row = self.parts[self.part[text]], self.rows[text]
+        return sets.shingles[sets.offsets[row] : sets.offsets[row + 1]]
+
+    def signature(self, text: int) -> Hashes:
+        """That of one text."""
+        return self.parts[self.part[text]].signatures[self.rows[text]]
 
 
 def room(texts: int) -> int:

@@ -6,8 +6,12 @@ a block each. `parallel=True` is not used: it takes four times as long to compil
 
 # pyright: basic
 
-import numpy as np
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tracemill.corpus.kernels.instructions import load32
 from tracemill.corpus.kernels.jit import kernel
 from tracemill.corpus.near.block import (
     Block,
@@ -19,6 +23,7 @@ from tracemill.corpus.near.block import (
     room,
 )
 from tracemill.corpus.near.plain import LAST, MIX
+from tracemill.corpus.sketch import PERMUTATIONS
 
 
 def tags(signatures: Hashes, bands: int, rows: int) -> Hashes:
@@ -36,7 +41,7 @@ def enter(tags: Hashes, low: int, high: int, tables: Tables) -> Indices:
 def equal(block: Block) -> Indices:
     table = np.full(room(block.rows.size), -1, np.int32)
     same = np.empty(block.rows.size, np.int32)
-    _equal(block.rows, block.shingles, block.offsets, block.digests, table, same)
+    _equal(_places(block), block.digests, table, same)
     return same
 
 
@@ -44,8 +49,8 @@ def star(
     block: Block, firsts: Indices, threshold: float, slots: int, window: int
 ) -> tuple[Indices, Similarities]:
     kept, near = np.empty(len(firsts), np.int32), np.empty(len(firsts))
-    how = (threshold, slots, window)
-    _star(*_sets(block), firsts, *how, _work(block, firsts), kept, near)
+    places = _places(block)
+    _star(places, firsts, threshold, slots, window, _work(places, firsts), kept, near)
     return kept, near
 
 
@@ -61,28 +66,47 @@ def spread(
     parent, via = kept.copy(), np.full(kept.size, -1, np.int32)
     dropped = np.flatnonzero(kept != np.arange(kept.size)).astype(np.int32)
     more = np.empty((kept.size, 2), np.int32)
-    work = _work(block, firsts)
-    found = _spread(*_sets(block), firsts, threshold, slots, window, work, parent, more)
+    places = _places(block)
+    work = _work(places, firsts)
+    found = _spread(places, firsts, threshold, slots, window, work, parent, more)
     edges = np.concatenate([np.stack([dropped, kept[dropped]], axis=1), more[: found.size]])
     how = np.concatenate([near[dropped], found])
-    table = _work(block, firsts)[-1]
-    sets = block.rows, block.shingles, block.offsets
-    _rooted(*sets, edges, how, parent, threshold, table, kept, near, via)
+    _rooted(places, edges, how, parent, threshold, _table(places), kept, near, via)
     return via
 
 
-def _work(block: Block, firsts: Indices):
+class Places(NamedTuple):
+    """Where in memory the sketch of each text lies; the block must be kept as long as they are."""
+
+    signatures: NDArray[np.uint64]
+    """(m,) addresses of 128 hashes each."""
+    shingles: NDArray[np.uint64]
+    """(m,) addresses of as many as `sizes` says."""
+    sizes: NDArray[np.int64]
+
+
+def _places(block: Block) -> Places:
+    places = Places(*(np.empty(block.rows.size, kind) for kind in (np.uint64, np.uint64, np.int64)))
+    for number, sets in enumerate(block.parts):
+        own = np.flatnonzero(block.part == number)
+        rows = block.rows[own]
+        start = sets.offsets[rows]
+        places.signatures[own] = sets.signatures.ctypes.data + rows * sets.signatures.strides[0]
+        places.shingles[own] = sets.shingles.ctypes.data + start * sets.shingles.itemsize
+        places.sizes[own] = sets.offsets[rows + 1] - start
+    return places
+
+
+def _work(places: Places, firsts: Indices):
     """Arrays to work in: the newest text of each bucket, the one before each text in its buckets,
-    the last text that each was compared with, and room for the shingles of any text, eight slots
-    for each."""
+    the last text that each was compared with, and a table."""
     newest, seen = np.full(firsts.shape, -1, np.int32), np.full(len(firsts), -1, np.int32)
-    sizes = block.offsets[block.rows + 1] - block.offsets[block.rows]
-    table = np.zeros(room(8 * int(sizes.max(initial=1))), np.uint64)
-    return newest, np.empty(firsts.shape, np.int32), seen, table
+    return newest, np.empty(firsts.shape, np.int32), seen, _table(places)
 
 
-def _sets(block: Block):
-    return block.rows, block.signatures, block.shingles, block.offsets
+def _table(places: Places) -> Tables:
+    """Room for the shingles of any text, eight slots for each."""
+    return np.zeros(room(8 * int(places.sizes.max(initial=1))), np.uint64)
 
 
 @kernel
@@ -179,35 +203,40 @@ def join(parent, other):
 
 
 @kernel
-def _equal(rows, shingles, offsets, digests, table, same):
-    mask = np.uint64(table.size - 1)
-    for text in range(rows.size):
-        row = rows[text]
-        same[text] = text
-        slot = digests[row] & mask
-        while table[slot] >= 0 and digests[rows[table[slot]]] != digests[row]:
-            slot = (slot + np.uint64(1)) & mask
-        if table[slot] < 0:
-            table[slot] = text
-            continue
-        first = rows[table[slot]]
-        size = offsets[row + 1] - offsets[row]
-        alike = offsets[first + 1] - offsets[first] == size
-        for at in range(size if alike else 0):
-            alike &= shingles[offsets[row] + at] == shingles[offsets[first] + at]
-        if alike:
-            same[text] = table[slot]
+def _hash(array, at):
+    return load32(array + np.uint64(4 * at))
 
 
 @kernel
-def _promising(signatures, offsets, one, other, slots, threshold):
+def _equal(places, digests, table, same):
+    _, shingles, sizes = places
+    mask = np.uint64(table.size - 1)
+    for text in range(digests.size):
+        same[text] = text
+        slot = digests[text] & mask
+        while table[slot] >= 0 and digests[table[slot]] != digests[text]:
+            slot = (slot + np.uint64(1)) & mask
+        first = table[slot]
+        if first < 0:
+            table[slot] = text
+            continue
+        alike = sizes[first] == sizes[text]
+        for at in range(sizes[text] if alike else 0):
+            alike &= _hash(shingles[text], at) == _hash(shingles[first], at)
+        if alike:
+            same[text] = first
+
+
+@kernel
+def _promising(places, one, other, slots, threshold):
     """Whether sizes and signatures leave it possible that the pair reaches the threshold."""
-    left, right = offsets[one + 1] - offsets[one], offsets[other + 1] - offsets[other]
-    if min(left, right) / max(left, right) < threshold:
+    signatures, _, sizes = places
+    if min(sizes[one], sizes[other]) / max(sizes[one], sizes[other]) < threshold:
         return False
     alike = np.int32(0)
-    for slot in range(signatures.shape[1]):
-        alike += np.int32(signatures[one, slot] == signatures[other, slot])
+    left, right = signatures[one], signatures[other]
+    for slot in range(PERMUTATIONS):
+        alike += np.int32(_hash(left, slot) == _hash(right, slot))
     return alike >= slots
 
 
@@ -220,26 +249,30 @@ def _slots(size):
 
 
 @kernel
-def _hold(table, shingles, offsets, row, stamp):
+def _hold(table, places, text, stamp):
     """Enter a text's shingles, each beside the stamp; entries with another stamp are void."""
-    mask = np.uint64(_slots(offsets[row + 1] - offsets[row]) - 1)
-    for at in range(offsets[row], offsets[row + 1]):
-        slot = shingles[at] & mask
+    _, shingles, sizes = places
+    mask = np.uint64(_slots(sizes[text]) - 1)
+    for at in range(sizes[text]):
+        shingle = _hash(shingles[text], at)
+        slot = shingle & mask
         while table[slot] >> np.uint64(32) == stamp:
             slot = (slot + np.uint64(1)) & mask
-        table[slot] = np.uint64(stamp) << np.uint64(32) | np.uint64(shingles[at])
+        table[slot] = np.uint64(stamp) << np.uint64(32) | np.uint64(shingle)
 
 
 @kernel
-def _jaccard(table, stamp, shingles, offsets, row, other, threshold):
+def _jaccard(table, stamp, places, text, other, threshold):
     """Of the text that is held and another; 0 once it cannot reach the threshold any more."""
-    left, right = offsets[row + 1] - offsets[row], offsets[other + 1] - offsets[other]
+    _, shingles, sizes = places
+    left, right = sizes[text], sizes[other]
     mask = np.uint64(_slots(left) - 1)
     may_miss = right - np.int64(threshold * (left + right) / (1.0 + threshold)) + 1
     missed = 0
-    for at in range(offsets[other], offsets[other + 1]):
-        wanted = np.uint64(stamp) << np.uint64(32) | np.uint64(shingles[at])
-        slot = shingles[at] & mask
+    for at in range(right):
+        shingle = _hash(shingles[other], at)
+        wanted = np.uint64(stamp) << np.uint64(32) | np.uint64(shingle)
+        slot = shingle & mask
         while table[slot] != wanted and table[slot] >> np.uint64(32) == stamp:
             slot = (slot + np.uint64(1)) & mask
         missed += table[slot] != wanted
@@ -250,9 +283,9 @@ def _jaccard(table, stamp, shingles, offsets, row, other, threshold):
 
 
 @kernel
-def _star(rows, signatures, shingles, offsets, firsts, threshold, slots, window, work, kept, near):
+def _star(places, firsts, threshold, slots, window, work, kept, near):
     newest, older, seen, table = work
-    for text in range(rows.size):
+    for text in range(firsts.shape[0]):
         stamp, held = np.uint64(text + 1), False
         best, nearest = 0.0, -1
         for band in range(firsts.shape[1]):
@@ -260,12 +293,11 @@ def _star(rows, signatures, shingles, offsets, firsts, threshold, slots, window,
             while star >= 0 and left > 0:
                 if seen[star] != text:
                     seen[star] = text
-                    row, other = rows[text], rows[star]
-                    if _promising(signatures, offsets, row, other, slots, threshold):
+                    if _promising(places, text, star, slots, threshold):
                         if not held:
-                            _hold(table, shingles, offsets, row, stamp)
+                            _hold(table, places, text, stamp)
                             held = True
-                        found = _jaccard(table, stamp, shingles, offsets, row, other, threshold)
+                        found = _jaccard(table, stamp, places, text, star, threshold)
                         if found > best or (found == best and star < nearest):
                             best, nearest = found, star
                 star, left = older[star, band], left - 1
@@ -290,14 +322,12 @@ def _mixed(firsts, parent):
 
 
 @kernel
-def _spread(
-    rows, signatures, shingles, offsets, firsts, threshold, slots, window, work, parent, edges
-):
+def _spread(places, firsts, threshold, slots, window, work, parent, edges):
     """Verified pairs between components, in `edges` (one, other) and the array that is returned."""
     mixed = _mixed(firsts, parent)
     newest, older, seen, table = work
-    near, count = np.empty(rows.size), 0
-    for text in range(rows.size):
+    near, count = np.empty(firsts.shape[0]), 0
+    for text in range(firsts.shape[0]):
         stamp, held = np.uint64(text + 1), False
         for band in range(firsts.shape[1]):
             first = firsts[text, band]
@@ -308,14 +338,13 @@ def _spread(
             while other >= 0 and left > 0:
                 if seen[other] != text:
                     seen[other] = text
-                    row, to = rows[text], rows[other]
                     if _find(parent, text) != _find(parent, np.int64(other)) and _promising(
-                        signatures, offsets, row, to, slots, threshold
+                        places, text, other, slots, threshold
                     ):
                         if not held:
-                            _hold(table, shingles, offsets, row, stamp)
+                            _hold(table, places, text, stamp)
                             held = True
-                        found = _jaccard(table, stamp, shingles, offsets, row, to, threshold)
+                        found = _jaccard(table, stamp, places, text, other, threshold)
                         if found >= threshold:
                             _union(parent, text, np.int64(other))
                             edges[count, 0], edges[count, 1], near[count] = text, other, found
@@ -325,13 +354,13 @@ def _spread(
 
 
 @kernel
-def _rooted(rows, shingles, offsets, edges, how, parent, threshold, table, kept, near, via):
+def _rooted(places, edges, how, parent, threshold, table, kept, near, via):
     """Walk each component's tree of edges from the text that stays; name the way where too far."""
-    starts = np.zeros(rows.size + 2, np.int64)
+    starts = np.zeros(parent.size + 2, np.int64)
     for edge in range(how.size):
         for side in range(2):
             starts[edges[edge, side] + 2] += 1
-    for text in range(rows.size + 1):
+    for text in range(parent.size + 1):
         starts[text + 1] += starts[text]
     to, by = np.empty(2 * how.size, np.int32), np.empty(2 * how.size, np.int32)
     for edge in range(how.size):
@@ -340,11 +369,11 @@ def _rooted(rows, shingles, offsets, edges, how, parent, threshold, table, kept,
             to[at], by[at] = edges[edge, 1 - side], edge
             starts[edges[edge, side] + 1] += 1
     queue, before, edge_of = to.copy(), to.copy(), to.copy()
-    for root in range(rows.size):
+    for root in range(parent.size):
         if parent[root] != root or starts[root] == starts[root + 1]:
             continue
         stamp = np.uint64(root + 1)
-        _hold(table, shingles, offsets, rows[root], stamp)
+        _hold(table, places, root, stamp)
         queue[0], before[0], edge_of[0], done, end = root, root, -1, 0, 1
         while done < end:
             text = queue[done]
@@ -352,7 +381,7 @@ def _rooted(rows, shingles, offsets, edges, how, parent, threshold, table, kept,
                 if to[at] != before[done]:
                     queue[end], before[end], edge_of[end] = to[at], text, by[at]
                     end += 1
-            direct = _jaccard(table, stamp, shingles, offsets, rows[root], rows[text], threshold)
+            direct = _jaccard(table, stamp, places, root, text, threshold)
             far = direct < threshold
             kept[text], near[text] = root, how[edge_of[done]] if far else direct
             via[text] = before[done] if far else -1

@@ -79,9 +79,9 @@ def equal(block: Block) -> Indices:
     """(m,): for each text the first with the same digest and the same shingles."""
     first: dict[int, int] = {}
     same = np.arange(block.rows.size, dtype=np.int32)
-    for text, digest in enumerate(block.digests[block.rows].tolist()):
+    for text, digest in enumerate(block.digests.tolist()):
         at = first.setdefault(digest, text)
-        if np.array_equal(_shingles(block, at), _shingles(block, text)):
+        if np.array_equal(block.shingles(at), block.shingles(text)):
             same[text] = at
     return same
 
@@ -137,12 +137,10 @@ def spread(
 
 def similarity(block: Block, one: int, other: int, slots: int, threshold: float) -> float:
     """The exact Jaccard similarity; 0 where sizes or signatures show that it is too small."""
-    left, right = _shingles(block, one), _shingles(block, other)
+    left, right = block.shingles(one), block.shingles(other)
     if min(left.size, right.size) / max(left.size, right.size) < threshold:
         return 0.0
-    signatures = block.signatures
-    alike = signatures[block.rows[one]] == signatures[block.rows[other]]
-    if np.count_nonzero(alike) < slots:
+    if np.count_nonzero(block.signature(one) == block.signature(other)) < slots:
         return 0.0
     shared = np.intersect1d(left, right, assume_unique=True).size
     return shared / (left.size + right.size - shared)
@@ -186,11 +184,6 @@ def _rooted(
             via[text] = -1 if direct >= threshold else before
             ways += [(to, text, how) for to, how in neighbours[text] if to != before]
     return via
-
-
-def _shingles(block: Block, text: int) -> Hashes:
-    row = block.rows[text]
-    return block.shingles[block.offsets[row] : block.offsets[row + 1]]
 
 
 def _find(parent: Indices, text: int) -> int:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from tracemill.corpus.near import link
 from tracemill.corpus.near.bands import WINDOW, Rule
-from tracemill.corpus.near.block import Block, Hashes, Indices, Similarities, frozen, room
+from tracemill.corpus.near.block import (
+    Block,
+    Hashes,
+    Indices,
+    Sets,
+    Similarities,
+    frozen,
+    room,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -163,17 +171,16 @@ def _settle(parts: Sequence[Part], rule: Rule, loops: Any, texts: NDArray[np.int
     block = _gathered(parts, texts)
     same: Indices = loops.equal(block)
     heads = np.flatnonzero(same == np.arange(same.size))
-    block = block._replace(rows=block.rows[heads])
-    kept, near, via = _policy(block, rule, loops)
+    kept, near, via = _policy(block.of(heads), rule, loops)
     at = np.searchsorted(heads, same)
     kept = heads[kept][at]
     return Settled(texts, kept, near[at], np.where(via < 0, -1, heads[via])[at], kept == same)
 
 
 def _policy(block: Block, rule: Rule, loops: Any) -> tuple[Indices, Similarities, Indices]:
-    tags = block.tags[block.rows]
-    scratch = np.zeros((tags.shape[1], room(len(tags))), np.uint64)
-    firsts = loops.enter(tags, 0, tags.shape[1], scratch)
+    bands = block.tags.shape[1]
+    scratch = np.zeros((bands, room(len(block.tags))), np.uint64)
+    firsts = loops.enter(block.tags, 0, bands, scratch)
     how = (rule.threshold, rule.slots, WINDOW)
     kept, near = cast("tuple[Indices, Similarities]", loops.star(block, firsts, *how))
     via = np.full(kept.size, -1, np.int32)
@@ -191,52 +198,23 @@ def _write(settled: Settled, after: Decisions) -> None:
 
 
 def _gathered(parts: Sequence[Part], texts: NDArray[np.int64]) -> Block:
-    """The sketches of these texts; from one part by reference, from several as a copy."""
-    if len(parts) == 1:
-        rows, [part] = texts, parts
-    else:
-        part, rows = _copied(parts, texts)
-    columns = (part.signatures, part.shingles, part.offsets, part.digests, part.tags)
-    signatures, shingles, offsets, digests, tags = map(frozen, columns)
-    return Block(frozen(rows), signatures, shingles, offsets, digests, tags)
-
-
-def _copied(parts: Sequence[Part], texts: NDArray[np.int64]) -> tuple[Part, NDArray[np.int64]]:
-    """One part with these texts, and the row in it of each."""
+    """These texts as a block, which names the rows of the parts where they lie."""
     order = np.argsort(texts)
-    own = [
-        _taken(part, texts[order[low:high]] - start)
-        for part, start, low, high in _shares(parts, texts[order])
-    ]
-    shingles = np.concatenate([part.shingles for part in own])
-    sizes = np.concatenate([np.diff(part.offsets) for part in own])
-    together = Part(
-        own[0].documents,
-        np.concatenate([part.signatures for part in own]),
-        shingles,
-        np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
-        np.concatenate([part.digests for part in own]),
-        np.concatenate([part.tags for part in own]),
-    )
-    rows = np.empty(texts.size, np.int64)
-    rows[order] = np.arange(texts.size)
-    return together, rows
+    shares = list(_shares(parts, texts[order]))
+    part, rows = np.empty(texts.size, np.int64), np.empty(texts.size, np.int64)
+    digests = np.empty(texts.size, np.uint64)
+    tags = np.empty((texts.size, parts[0].tags.shape[1]), np.uint32)
+    for number, (own, start, low, high) in enumerate(shares):
+        these = order[low:high]
+        at = texts[these] - start
+        part[these], rows[these] = number, at
+        digests[these], tags[these] = own.digests[at], own.tags[at]
+    return Block(tuple(_sets(own) for own, *_ in shares), part, rows, digests, tags)
 
 
-def _taken(part: Part, rows: NDArray[np.int64]) -> Part:
-    import pyarrow as pa
-
-    arrow: Any = pa
-    sets = arrow.LargeListArray.from_arrays(arrow.array(part.offsets), arrow.array(part.shingles))
-    taken = sets.take(arrow.array(rows))
-    return Part(
-        part.documents,
-        part.signatures[rows],
-        taken.values.to_numpy(),
-        taken.offsets.to_numpy(),
-        part.digests[rows],
-        part.tags[rows],
-    )
+def _sets(part: Part) -> Sets:
+    arrays = part.signatures, part.shingles, part.offsets
+    return Sets(*map(np.ascontiguousarray, arrays))
 
 
 def _documents(parts: Sequence[Part], texts: NDArray[np.int64]) -> "pl.DataFrame":
