@@ -32,7 +32,7 @@ PLACING = ("record_id", "source", "origin", "label", "conversation_id", "user_id
         *(f"tracemill.corpus.{name}" for name in ("records", "split", "write", "shards", "export")),
         "tracemill.corpus.card",
     ),
-    deps=[corpus.fitting_records],
+    deps=[corpus.decontaminated_records],
 )
 def training_splits(
     context: dg.AssetExecutionContext, warehouse: Warehouse
@@ -48,7 +48,7 @@ def training_splits(
     settings = warehouse.settings
     recipe = flow.dataset_recipe(settings)
     folder = settings.corpus / "splits"
-    inputs = {"corpus/fitting_records": warehouse.digest(corpus.fitting_records.key)}
+    inputs = {"corpus/decontaminated_records": warehouse.digest(corpus.decontaminated_records.key)}
 
     def work() -> Made:
         placed = _placed(settings, recipe)
@@ -59,7 +59,7 @@ def training_splits(
             folder,
             name=recipe.name,
             inputs=inputs,
-            seed=recipe.split.salt,
+            salt=recipe.split.salt,
             splits=recipe.split.ratios,
             formats=recipe.formats,
             story=story.of(warehouse, recipe, placed.kept, warned),
@@ -97,19 +97,19 @@ def training_splits(
 
 @dg.asset_check(asset=training_splits, blocking=True, name="no_record_lost")
 def none_lost_in_splitting(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """Every fitting record is in one split, or left out because it would join two."""
+    """Every decontaminated record is in one split, or left out because it would join two."""
     import polars as pl
 
     settings = warehouse.settings
-    fitting = pl.scan_parquet(flow.kept_files(settings, corpus.FITTING), glob=False)
-    came = fitting.select("record_id").unique().collect()
+    came = pl.scan_parquet(flow.kept_files(settings, corpus.UNSEEN), glob=False)
+    came = came.select("record_id").collect()
     rows = _written(settings)
     left_out = pl.read_parquet(flow.dropped_file(settings, corpus.SPLITS), glob=False)[
         "record_id"
     ].n_unique()
     return dg.AssetCheckResult(
         passed=came.height == rows.height + left_out and rows["record_id"].is_unique().all(),
-        description=f"{came.height:,} fitting = {rows.height:,} placed + {left_out:,} left out",
+        description=f"{came.height:,} in = {rows.height:,} placed + {left_out:,} left out",
     )
 
 
@@ -203,7 +203,7 @@ def _placed(settings: Settings, recipe: "Dataset") -> "Judged":
 
     from tracemill.corpus import split, write
 
-    files = flow.kept_files(settings, corpus.FITTING)
+    files = flow.kept_files(settings, corpus.UNSEEN)
     light = pl.scan_parquet(files, glob=False).select(PLACING).collect()
     light = light.unique("record_id", keep="first", maintain_order=True)
     asked = recipe.split
@@ -252,13 +252,13 @@ def _settled(settings: Settings, placed: "pl.DataFrame") -> "pl.DataFrame":
 
 def _sided(settings: Settings, placed: "Judged") -> "Iterator[pl.DataFrame]":
     sides = placed.kept.select("record_id", "group_id", "split")
-    for batch in flow.records_of(settings, corpus.FITTING):
+    for batch in flow.records_of(settings, corpus.UNSEEN):
         yield batch.join(sides, on="record_id", how="inner", maintain_order="left")
 
 
 def _torn(settings: Settings, placed: "Judged") -> "Iterator[pl.DataFrame]":
     reasons = placed.dropped.select("record_id", "reason")
-    for batch in flow.records_of(settings, corpus.FITTING):
+    for batch in flow.records_of(settings, corpus.UNSEEN):
         yield batch.join(reasons, on="record_id", how="inner", maintain_order="left")
 
 

@@ -40,7 +40,7 @@ def told(story: Story, frame: pl.DataFrame) -> dict[str, Any]:
     for batch in frame.iter_slices(30):
         measures.add(batch)
     counts = {name: int((frame["split"] == name).sum()) for name in ("train", "validation", "test")}
-    manifest = {"name": "demo", "digest": "d" * 64, "seed": "0", "rows": counts}
+    manifest = {"name": "demo", "digest": "d" * 64, "salt": "0", "rows": counts}
     return facts(manifest | {"inputs": {"in": "b2:1"}, "files": {"t.jsonl": "f"}}, measures, story)
 
 
@@ -114,7 +114,7 @@ def test_a_long_table_is_cut_in_the_card_and_whole_in_its_facts():
 
 def test_a_version_carries_its_card(tmp_path: Path):
     data = write_splits(
-        iter([rows()]), tmp_path, name="demo", inputs={}, seed="0", formats=["hf"], story=STORY
+        iter([rows()]), tmp_path, name="demo", inputs={}, salt="0", formats=["hf"], story=STORY
     )
     text = (data.path / "README.md").read_text(encoding="utf-8")
     kept = json.loads((data.path / "card.json").read_text(encoding="utf-8"))

@@ -34,9 +34,9 @@ def rows(count: int = 6) -> pl.DataFrame:
     return frame.with_columns(split=pl.Series(["train", "train", "test"] * (count // 3)))
 
 
-def write(folder: Path, *batches: pl.DataFrame, seed: str = "7") -> Dataset:
+def write(folder: Path, *batches: pl.DataFrame, salt: str = "7") -> Dataset:
     made = iter(batches)
-    return write_splits(made, folder, name="demo", inputs={"a": "d1"}, seed=seed, formats=FORMATS)
+    return write_splits(made, folder, name="demo", inputs={"a": "d1"}, salt=salt, formats=FORMATS)
 
 
 def files(folder: Path) -> list[str]:
@@ -73,7 +73,7 @@ def test_the_manifest_says_what_it_is_made_of(tmp_path: Path):
     assert manifest == {
         "name": "demo",
         "digest": data.digest,
-        "seed": "7",
+        "salt": "7",
         "rows": data.rows,
         "inputs": {"a": "d1"},
         "files": {name: sha256_of(data.path / name) for name in names},
@@ -128,8 +128,8 @@ def test_old_versions_stay_and_are_found_by_digest(tmp_path: Path):
         version(tmp_path, "")
 
 
-def test_another_seed_is_another_version(tmp_path: Path):
-    assert write(tmp_path, rows()) != write(tmp_path, rows(), seed="8")
+def test_another_salt_is_another_version(tmp_path: Path):
+    assert write(tmp_path, rows()) != write(tmp_path, rows(), salt="8")
 
 
 def test_a_version_that_fails_leaves_nothing(tmp_path: Path):

@@ -131,7 +131,7 @@ def facts(manifest: Mapping[str, Any], measures: Measures, story: Story) -> Fact
     """Everything that the card says, as JSON.
 
     Args:
-        manifest: `name`, `digest`, `seed`, `rows`, `inputs`, `files` of the version.
+        manifest: `name`, `digest`, `salt`, `rows`, `inputs`, `files` of the version.
         measures: of its rows.
         story: of the steps before.
     """
@@ -290,7 +290,7 @@ def _rebuild(told: Facts) -> str:
     rebuild = dict(told["rebuild"])
     parts = [f"```\n{rebuild.pop('command')}\n```\n"] if "command" in rebuild else []
     parts += [f"```yaml\n{rebuild.pop('recipe').strip()}\n```\n"] if "recipe" in rebuild else []
-    parts += [_pairs(rebuild | {"seed": told["seed"]}) if told["seed"] else _pairs(rebuild)]
+    parts += [_pairs(rebuild)]
     parts += [
         _grid(["input", "digest"], [[name, f"`{at}`"] for name, at in told["inputs"].items()])
     ]

@@ -43,7 +43,7 @@ def write_splits(
     *,
     name: str,
     inputs: Mapping[str, str],
-    seed: str,
+    salt: str,
     splits: Iterable[str] = RATIOS,
     formats: Sequence[str] = ("openai",),
     story: Story | None = None,
@@ -58,7 +58,7 @@ def write_splits(
         folder: holds one folder for each version, and `current`.
         name: of the data set.
         inputs: what it was made from: name -> digest.
-        seed: the salt of the split.
+        salt: of the split: another one is another version.
         splits: are written even when they are empty.
         formats: `openai`, `anthropic`, `sharegpt` (JSONL), `hf` (a folder for `load_dataset`).
         story: what earlier steps did, for the card.
@@ -72,8 +72,8 @@ def write_splits(
         measures = Measures()
         rows = _write_files(batches, aside, splits, formats, measures)
         files = _digests(aside)
-        digest = _digest(files, name=name, seed=seed)
-        manifest = {"name": name, "digest": digest, "seed": seed, "rows": rows}
+        digest = _digest(files, name=name, salt=salt)
+        manifest = {"name": name, "digest": digest, "salt": salt, "rows": rows}
         manifest |= {"inputs": dict(inputs), "files": files}
         _describe(aside, manifest, measures, story or Story())
         write_text_atomically(aside / MANIFEST, json.dumps(manifest, indent=2) + "\n")
