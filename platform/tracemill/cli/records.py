@@ -105,8 +105,8 @@ def _tell_dropped(row: dict[str, Any], settings: "Settings") -> None:
         kept, dropped = (
             _find(folder, row[name])
             for folder, name in (
-                (settings.kept("unique_records"), "kept_id"),
-                (settings.dropped("unique_records"), "record_id"),
+                (settings.kept(row["step"]), "kept_id"),
+                (settings.dropped(row["step"]), "record_id"),
             )
         )
         Console(highlight=False).print(pair(row["record_id"], kept, dropped))

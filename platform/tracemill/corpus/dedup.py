@@ -31,6 +31,7 @@ __all__ = [
     "clusters",
     "decide",
     "deduplicate",
+    "documents",
     "explain",
     "firsts",
     "groups",
@@ -68,8 +69,8 @@ def deduplicate(
 
 def add(index: NearIndex, frame: "pl.DataFrame") -> int:
     """The first pass: add a batch of records to an index. The number of ids that are new to it."""
-    documents = _documents(frame, cast(Fields, index.fields))
-    return index.add(documents, sketch.sketch(documents["text"]))
+    rows = documents(frame, cast(Fields, index.fields))
+    return index.add(rows, sketch.sketch(rows["text"]))
 
 
 def decide(
@@ -159,7 +160,7 @@ def explain(
     Args:
         record_id: of a dropped record.
         kept: records, the one that stays among them.
-        dropped: what `deduplicate` or `decide` dropped.
+        dropped: what `deduplicate` or `decide` dropped, or `semantic.decide`.
         fields: what was compared.
 
     Raises `UsageError` where the record was not dropped or the other is not in `kept`.
@@ -169,7 +170,11 @@ def explain(
     rows = dropped.filter(record_id=record_id).head(1)
     if rows.is_empty():
         raise UsageError(f"{record_id} was not dropped as a duplicate")
-    [(kept_id, via_id, reason)] = rows.select("kept_id", "via_id", "reason").rows()
+    # A semantic duplicate has its cosine in place of the neighbour it came through.
+    kept_id, via_id, similarity, reason = (
+        rows[name].item() if name in rows.columns else None
+        for name in ("kept_id", "via_id", "similarity", "reason")
+    )
     stays = kept.filter(record_id=kept_id).head(1)
     if stays.is_empty():
         raise UsageError(f"{kept_id}, which stays for {record_id}, is not among the kept records")
@@ -180,6 +185,7 @@ def explain(
         kept_id=kept_id,
         via_id=via_id,
         reason=reason,
+        similarity=similarity,
         jaccard=found.jaccard,
         shared=found.shared,
         shingles=found.left,
@@ -201,7 +207,7 @@ def _decisions(
     """As `NearIndex.decisions`, with nothing on disk."""
     import polars as pl
 
-    rows = _documents(frame, fields)
+    rows = documents(frame, fields)
     columns = ["record_id", "source", "timestamp"]
     once = rows.sort(columns).unique("record_id", keep="first", maintain_order=True)
     best = rows.group_by("record_id").agg(pl.col("quality").max())
@@ -215,7 +221,7 @@ def _decisions(
     return near.frame([part], decided, once.select(columns).join(twice, on="record_id", how="semi"))
 
 
-def _documents(frame: "pl.DataFrame", fields: Fields) -> "pl.DataFrame":
+def documents(frame: "pl.DataFrame", fields: Fields) -> "pl.DataFrame":
     """The texts, and what ranks them: length in characters; quality, else rating."""
     import polars as pl
 

@@ -53,7 +53,7 @@ class Dedup(_Strict):
     """Least Jaccard similarity of word 5-grams."""
     policy: Literal["star", "component"] = "star"
     """`star`: each dropped record is that similar to the one that stays. `component`: to any."""
-    semantic: Share | None = None
+    semantic: Annotated[float, Field(gt=0, le=1)] | None = None
     """Least cosine similarity of offline embeddings that counts as well; None: not looked at."""
 
 

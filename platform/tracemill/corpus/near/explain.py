@@ -34,6 +34,8 @@ class Explanation:
     via_id: str | None
     """The neighbour through which the two belong together, in a chain of the policy `component`."""
     reason: str
+    similarity: float | None
+    """Of a semantic duplicate: the cosine of the two vectors."""
     jaccard: float
     """Of these two texts; with `via_id` it may be below the threshold."""
     shared: int
@@ -49,8 +51,9 @@ class Explanation:
         """The finding as one sentence."""
         through = f", through {self.via_id}" if self.via_id else ""
         either = self.shingles + self.kept_shingles - self.shared
+        cosine = "" if self.similarity is None else f"cosine {self.similarity:.3f}; "
         return (
-            f"{self.reason}: {self.shared} of {either} word 5-grams are in both "
+            f"{self.reason}: {cosine}{self.shared} of {either} word 5-grams are in both "
             f"(Jaccard {self.jaccard:.3f}){through}"
         )
 
