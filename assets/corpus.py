@@ -6,6 +6,7 @@ These steps look at all origins together. Each has what it dropped beside what i
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import dagster as dg
 
 from assets import flow, show, sources
 from assets.cleaning import GROUP, clean_records, protected_records
-from assets.warehouse import OWNERS, Made, Warehouse, code_of
+from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
 from tracemill.errors import InputError
 from tracemill.files import write_text_atomically
 from tracemill.settings import Settings
@@ -25,14 +26,56 @@ if TYPE_CHECKING:
 
     from tracemill.corpus.contamination import Evaluations
     from tracemill.corpus.dedup import NearIndex
+    from tracemill.corpus.recipe import Dedup, Source
     from tracemill.corpus.records import Judged
 
-PROTECTED, TWICE, UNSEEN, FITTING, SPLITS = (
-    *("protected_records", "unique_records", "decontaminated_records", "fitting_records"),
+PROTECTED, FITTING, TWICE, UNSEEN, SPLITS = (
+    *("protected_records", "fitting_records", "unique_records", "decontaminated_records"),
     "training_splits",
 )
 RATINGS = "ratings.parquet"
 """In the folder of an index: what each record was rated that it has."""
+
+
+@asset_by_origin(
+    key_prefix=GROUP,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"polars", "parquet"},
+    code_version=code_of(
+        __name__, *(f"tracemill.corpus.{name}" for name in ("records", "tokens", "parts"))
+    ),
+    deps=[protected_records],
+)
+def fitting_records(
+    context: dg.AssetExecutionContext, warehouse: Warehouse
+) -> dg.MaterializeResult:
+    """Records that are no longer than a model takes; longer ones are dropped, or cut into several.
+
+    Before duplicates are looked for: two long conversations can have a part in common.
+    """
+    import polars as pl
+
+    from tracemill.corpus.records import Judged
+    from tracemill.corpus.tokens import limit
+
+    asked = flow.dataset_recipe(warehouse.settings).tokens
+
+    def judge(batch: "pl.DataFrame", recipe: "Source", facts: Counter[str]) -> Judged:
+        if asked.max_tokens is None:
+            none = batch.clear().with_columns(reason=pl.lit(None, pl.String))
+            return Judged(batch.with_columns(part_of=pl.lit(None, pl.String)), none)
+        return limit(batch, asked.max_tokens, asked.tokenizer, asked.over)
+
+    also = {"tokens": asked.model_dump_json()}
+    return flow.sift_each(context, warehouse, protected_records.key, set(), judge, also)
+
+
+@dg.asset_check(asset=fitting_records, blocking=True, name="no_record_lost")
+def none_lost_as_too_long(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """Every record is there whole, in parts, or dropped as too long."""
+    settings = warehouse.settings
+    return flow.accounted(settings, fitting_records.key, protected_records.key, cut=True)
 
 
 @dg.asset(
@@ -44,7 +87,7 @@ RATINGS = "ratings.parquet"
         __name__,
         *(f"tracemill.corpus.{name}" for name in ("records", "sketch", "kernels", "dedup", "near")),
     ),
-    deps=[protected_records],
+    deps=[fitting_records],
 )
 def unique_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """Records that are not nearly the same as another; each removal names the one that stayed.
@@ -62,11 +105,13 @@ def unique_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
         decisions = _index(warehouse, asked.fields, asked.threshold, asked.policy).decisions()
         made = flow.sift(settings, TWICE, _decided(settings, decisions))
         questions = _index(warehouse, "prompt", asked.threshold, "component")
-        groups = write_table(dedup.groups(questions.decisions()), groups_file(settings))
+        groups = dedup.groups(questions.decisions())
+        groups = groups.join(_alike(warehouse, asked), on="record_id", how="left")
+        groups = write_table(groups, groups_file(settings))
         return made.with_more(files=[groups.path], pages=_likeness(settings))
 
     inputs = {
-        "protected_records": warehouse.digest(protected_records.key),
+        "fitting_records": warehouse.digest(fitting_records.key),
         "recipe": asked.model_dump_json(),
     }
     return warehouse.make(context, work, inputs)
@@ -74,8 +119,8 @@ def unique_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> d
 
 @dg.asset_check(asset=unique_records, blocking=True, name="no_record_lost")
 def none_lost_as_duplicates(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """Every protected record was kept, or dropped as a duplicate."""
-    return flow.accounted(warehouse.settings, unique_records.key, protected_records.key)
+    """Every fitting record was kept, or dropped as a duplicate."""
+    return flow.accounted(warehouse.settings, unique_records.key, fitting_records.key)
 
 
 @dg.asset_check(asset=unique_records, blocking=True)
@@ -103,12 +148,24 @@ def _decided(settings: Settings, decisions: "pl.DataFrame") -> "Iterator[Judged]
 
     from tracemill.corpus import dedup
 
-    files = flow.kept_files(settings, PROTECTED)
+    files = flow.kept_files(settings, FITTING)
     first = dedup.firsts(pl.scan_parquet(files, glob=False)) if files else pl.Series([], dtype=bool)
     start = 0
-    for batch in flow.records_of(settings, PROTECTED):
+    for batch in flow.records_of(settings, FITTING):
         yield dedup.decide(batch, decisions, first[start : start + batch.height])
         start += batch.height
+
+
+def _alike(warehouse: Warehouse, asked: "Dedup") -> "pl.DataFrame":
+    """Records that are nearly the same as a whole and yet stay, for other fields were compared."""
+    import polars as pl
+
+    from tracemill.corpus import dedup
+
+    if asked.fields == "both":
+        return pl.DataFrame(schema={"record_id": pl.String, "alike": pl.String})
+    wholes = _index(warehouse, "both", asked.threshold, "component")
+    return dedup.groups(wholes.decisions()).rename({"group_id": "alike"})
 
 
 def _index(warehouse: Warehouse, fields: str, threshold: float, policy: str) -> "NearIndex":
@@ -143,14 +200,14 @@ def _filled(
     index = dedup.NearIndex(folder, fields=fields, threshold=threshold, policy=policy)  # pyright: ignore[reportArgumentType]
     file = folder / "origins.json"
     known = set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else set()
-    now = warehouse.parts(protected_records.key)
+    now = warehouse.parts(fitting_records.key)
     write_table(_ratings(warehouse.settings), folder / RATINGS)
     # Lines and times of files change from day to day; where a record is, `_decided` looks up.
     nowhere = {"source": pl.lit(""), "timestamp": pl.lit(datetime.fromtimestamp(0, UTC))}
     for origin, digest in now.items():
         if digest not in known:
             for batch in read_batches(
-                [flow.kept_file(warehouse.settings, PROTECTED, origin)], 50_000
+                [flow.kept_file(warehouse.settings, FITTING, origin)], 50_000
             ):
                 dedup.add(index, batch.with_columns(**nowhere))
     write_text_atomically(file, json.dumps(sorted({*known, *now.values()})))
@@ -172,7 +229,7 @@ def _ratings(settings: Settings) -> "pl.DataFrame":
     """The highest rating of each record that has one."""
     import polars as pl
 
-    files = flow.kept_files(settings, PROTECTED)
+    files = flow.kept_files(settings, FITTING)
     if not files:
         return pl.DataFrame(schema={"record_id": pl.String, "rating": pl.Float64})
     rated = pl.scan_parquet(files, glob=False).filter(pl.col("rating").is_not_null())
@@ -192,7 +249,7 @@ def _makers_of_texts(settings: Settings) -> Iterator[str]:
 def _distinct(settings: Settings) -> int:
     import polars as pl
 
-    files = flow.kept_files(settings, PROTECTED)
+    files = flow.kept_files(settings, FITTING)
     if not files:
         return 0
     return (
@@ -201,7 +258,7 @@ def _distinct(settings: Settings) -> int:
 
 
 def groups_file(settings: Settings) -> Path:
-    """Which records ask nearly the same: `record_id`, `group_id`."""
+    """`record_id`; `group_id` of those that ask nearly the same; `alike` of those that are."""
     return settings.corpus / "near" / "questions.parquet"
 
 
@@ -281,47 +338,3 @@ def _evaluation_files(settings: Settings) -> dict[str, Path]:
         if not file.is_file():
             raise InputError(f"{settings.raw_dataset}: evaluations.{name}: there is no file {file}")
     return files
-
-
-@dg.asset(
-    key_prefix=GROUP,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"polars", "parquet"},
-    code_version=code_of(
-        __name__, *(f"tracemill.corpus.{name}" for name in ("records", "tokens", "parts"))
-    ),
-    deps=[decontaminated_records],
-)
-def fitting_records(
-    context: dg.AssetExecutionContext, warehouse: Warehouse
-) -> dg.MaterializeResult:
-    """Records that are no longer than a model takes; longer ones are dropped, or cut into several."""
-    import polars as pl
-
-    from tracemill.corpus.records import Judged
-    from tracemill.corpus.tokens import limit
-
-    settings = warehouse.settings
-    asked = flow.dataset_recipe(settings).tokens
-
-    def judge(batch: "pl.DataFrame") -> Judged:
-        if asked.max_tokens is None:
-            none = batch.clear().with_columns(reason=pl.lit(None, pl.String))
-            return Judged(batch.with_columns(part_of=pl.lit(None, pl.String)), none)
-        return limit(batch, asked.max_tokens, asked.tokenizer, asked.over)
-
-    inputs = {
-        "decontaminated_records": warehouse.digest(decontaminated_records.key),
-        "recipe": asked.model_dump_json(),
-    }
-    records = flow.records_of(settings, UNSEEN)
-    return warehouse.make(
-        context, lambda: flow.sift(settings, FITTING, map(judge, records)), inputs
-    )
-
-
-@dg.asset_check(asset=fitting_records, blocking=True, name="no_record_lost")
-def none_lost_as_too_long(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """Every record is there whole, in parts, or dropped as too long."""
-    return flow.accounted(warehouse.settings, fitting_records.key, decontaminated_records.key)

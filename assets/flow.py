@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets import show
-from assets.warehouse import Made, Warehouse
+from assets.warehouse import Fact, Made, Warehouse
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,12 +76,14 @@ def sift_each(
     before: dg.AssetKey,
     asked: set[str],
     judge: "Callable[[pl.DataFrame, Source, Counter[str]], Judged]",
+    also: Mapping[str, str] | None = None,
 ) -> dg.MaterializeResult:
     """`sift` each origin of the asset before this one, by the recipe of the origin.
 
     Args:
         asked: the fields of the recipe that this step looks at.
         judge: the step; it may count what it finds.
+        also: what else it depends on.
     """
     from tracemill.corpus.tables import read_batches
 
@@ -99,6 +101,7 @@ def sift_each(
         origin: {
             before.to_user_string(): digest,
             "recipe": recipes[origin].model_dump_json(include=asked),
+            **(also or {}),
         }
         for origin, digest in parts.items()
     }
@@ -109,7 +112,7 @@ def sift(
     settings: Settings,
     step: str,
     judged: "Iterable[Judged]",
-    facts: Mapping[str, int] | None = None,
+    facts: Mapping[str, Fact] | None = None,
     origin: str = ALL,
 ) -> Made:
     """Put both halves of each batch into their tables.
@@ -183,32 +186,54 @@ def drops(settings: Settings, steps: Sequence[str]) -> "pl.DataFrame":
     return pl.concat(counted) if counted else pl.DataFrame(schema=DROPS)
 
 
-def accounted(settings: Settings, step: dg.AssetKey, before: dg.AssetKey) -> dg.AssetCheckResult:
-    """Whether each record that went into a step came out of it once, kept or dropped."""
+def accounted(
+    settings: Settings, step: dg.AssetKey, before: dg.AssetKey, *, cut: bool = False
+) -> dg.AssetCheckResult:
+    """Whether each record that went into a step came out of it once, kept or dropped.
+
+    With `cut` the step may put parts in the place of a record: they count as that record.
+    """
     name = step.path[-1]
-    came = _tally(kept_files(settings, before.path[-1]))
-    stayed = _tally(kept_files(settings, name))
-    left = _tally(dropped_files(settings, name))
+    tables = kept_files(settings, before.path[-1]), kept_files(settings, name)
+    came, stayed, left = map(_ids, (*tables, dropped_files(settings, name)))
+    if cut:
+        came, stayed = _wholes(came, stayed)
+    into, kept, dropped = map(_tally, (came, stayed, left))
     return dg.AssetCheckResult(
-        passed=came == (stayed[0] + left[0], stayed[1] + left[1]),
-        description=f"{came[0]:,} in = {stayed[0]:,} kept + {left[0]:,} dropped",
+        passed=into == (kept[0] + dropped[0], kept[1] + dropped[1]),
+        description=f"{into[0]:,} in = {kept[0]:,} kept + {dropped[0]:,} dropped",
     )
 
 
-def _tally(files: list[Path]) -> tuple[int, int]:
-    """How many records, and the sum of their ids' hashes, which no order changes.
-
-    Parts of a record that was cut count as that record.
-    """
+def _ids(files: list[Path]) -> "pl.LazyFrame":
+    """`record_id` and, of parts, the id of the whole."""
     import polars as pl
 
+    columns = {"record_id": pl.String, "part_of": pl.String}
     if not files:
-        return 0, 0
+        return pl.LazyFrame(schema=columns)
     rows = pl.scan_parquet(files, glob=False)
-    if "part_of" in rows.collect_schema():
-        whole = rows.filter(pl.col("part_of").is_null()).select("record_id")
-        cut = rows.select(record_id="part_of").drop_nulls().unique()
-        rows = pl.concat([whole, cut])
+    known = rows.collect_schema()
+    return rows.select(
+        name if name in known else pl.lit(None, kind).alias(name) for name, kind in columns.items()
+    )
+
+
+def _wholes(came: "pl.LazyFrame", stayed: "pl.LazyFrame") -> "tuple[pl.LazyFrame, pl.LazyFrame]":
+    """Both sides with each record that was cut there once."""
+    import polars as pl
+
+    cut = stayed.select(record_id="part_of").drop_nulls().unique()
+    ids, whole = came.select("record_id"), stayed.filter(pl.col("part_of").is_null())
+    once = ids.join(cut, on="record_id", how="semi").unique()
+    before = pl.concat([ids.join(cut, on="record_id", how="anti"), once])
+    return before, pl.concat([whole.select("record_id"), cut])
+
+
+def _tally(rows: "pl.LazyFrame") -> tuple[int, int]:
+    """How many records, and the sum of their ids' hashes, which no order changes."""
+    import polars as pl
+
     hashed = (pl.col("record_id").hash() % 2**32).sum()
     return rows.select(pl.len().cast(pl.UInt64), hashed).collect().row(0)
 

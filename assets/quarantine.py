@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 STEPS = [
     clean_records,
     protected_records,
+    corpus.fitting_records,
     corpus.unique_records,
     corpus.decontaminated_records,
-    corpus.fitting_records,
     splits.training_splits,
 ]
 EVIDENCE = {"kept_id": "String", "jaccard": "Float64", "evaluation": "String", "shared": "String"}

@@ -205,14 +205,15 @@ def _placed(settings: Settings, recipe: "Dataset") -> "Judged":
 
     files = flow.kept_files(settings, corpus.UNSEEN)
     light = pl.scan_parquet(files, glob=False).select(PLACING).collect()
-    light = light.unique("record_id", keep="first", maintain_order=True)
+    groups = pl.read_parquet(corpus.groups_file(settings), glob=False)
+    light = light.join(groups, on="record_id", how="left", maintain_order="left")
     asked = recipe.split
     return split.split(
-        light,
+        light.drop("group_id"),
         asked.ratios,
         asked.salt,
-        by=(*asked.by, "part_of"),
-        clusters=_clusters(settings, light) if "duplicates" in asked.by else None,
+        by=(*asked.by, "part_of", "alike"),
+        clusters=light["group_id"] if "duplicates" in asked.by else None,
         stratify=asked.stratify,
         settled=_settled(settings, write.settled(settings.corpus / "splits", _rule(recipe))),
     )
@@ -220,15 +221,6 @@ def _placed(settings: Settings, recipe: "Dataset") -> "Judged":
 
 def _rule(recipe: "Dataset") -> str:
     return recipe.split.model_dump_json()
-
-
-def _clusters(settings: Settings, light: "pl.DataFrame") -> "pl.Series":
-    """For each record, or the whole that it is part of, which others ask nearly the same."""
-    import polars as pl
-
-    groups = pl.read_parquet(corpus.groups_file(settings), glob=False)
-    whole = light.select(record_id=pl.coalesce("part_of", "record_id"))
-    return whole.join(groups, on="record_id", how="left", maintain_order="left")["group_id"]
 
 
 def _settled(settings: Settings, placed: "pl.DataFrame") -> "pl.DataFrame":
@@ -306,5 +298,5 @@ def _across(sides: "pl.DataFrame", groups: "pl.DataFrame") -> int:
     """How many records are in a group that has others in another split."""
     import polars as pl
 
-    joined = sides.join(groups, on="record_id")
+    joined = sides.select("record_id", "split").join(groups, on="record_id")
     return joined.filter(pl.col("split").n_unique().over("group_id") > 1).height

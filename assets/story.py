@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 STEPS = (
     "clean_records",
     corpus.PROTECTED,
+    corpus.FITTING,
     corpus.TWICE,
     corpus.UNSEEN,
-    corpus.FITTING,
     corpus.SPLITS,
 )
 PACKAGES = ("tracemill", "datasketch", "duckdb", "ftfy", "numba", "polars", "pyarrow")

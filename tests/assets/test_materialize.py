@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import cleaning, corpus, retrieval, sources, splits
+from assets import cleaning, corpus, distinct, retrieval, sources, splits
 from assets.warehouse import Warehouse, code_of
 from tracemill.corpus.write import current
 from tracemill.log import EventLog
@@ -56,9 +56,10 @@ def test_records_become_splits_and_documents_an_index_that_answers(first: First,
         "raw_documents": 2,
         "clean_records": 8,
         "protected_records": 8,
+        "fitting_records": 8,
         "unique_records": 7,
+        "distinct_records": 7,
         "decontaminated_records": 7,
-        "fitting_records": 7,
         "training_splits": 7,
         "quarantine": 2,
         "documents": 2,
@@ -129,8 +130,8 @@ def test_a_new_file_of_records_makes_what_stems_from_it_and_nothing_else(
     (built.raw_records / "more.jsonl").write_text(json.dumps(new), encoding="utf-8")
     assert made(materialize(built)) == {
         *("raw_records", "clean_records", "protected_records", "unique_records"),
-        *("decontaminated_records", "fitting_records", "training_splits", "quarantine"),
-        "log_fold",
+        *("distinct_records", "decontaminated_records", "fitting_records", "training_splits"),
+        *("quarantine", "log_fold"),
     }
 
 
@@ -183,11 +184,11 @@ def test_an_edit_of_the_code_is_a_new_code_version(tmp_path: Path, monkeypatch: 
 
 def test_what_an_asset_needs_must_be_there(settings: Settings):
     definitions = dg.Definitions(
-        assets=dg.load_assets_from_modules([sources, cleaning, corpus]),
+        assets=dg.load_assets_from_modules([sources, cleaning, corpus, distinct]),
         resources={"warehouse": warehouse(settings)},
     )
     job = definitions.resolve_implicit_global_asset_job_def()
-    with pytest.raises(dg.Failure, match="run `tracemill build corpus/unique_records` first"):
+    with pytest.raises(dg.Failure, match="run `tracemill build corpus/distinct_records` first"):
         job.execute_in_process(
             asset_selection=[corpus.decontaminated_records.key], run_config=QUIET
         )
@@ -198,11 +199,11 @@ def test_what_an_asset_needs_must_be_there(settings: Settings):
     [
         ("dropped/clean_records/house", cleaning.none_lost_in_cleaning),
         ("clean_records/house", cleaning.none_lost_in_protecting),
-        ("protected_records/house", corpus.none_lost_as_duplicates),
+        ("protected_records/house", corpus.none_lost_as_too_long),
+        ("fitting_records/house", corpus.none_lost_as_duplicates),
         ("dropped/unique_records/all", corpus.none_lost_as_duplicates),
         ("unique_records/all", corpus.none_lost_as_contaminated),
-        ("decontaminated_records/all", corpus.none_lost_as_too_long),
-        ("fitting_records/all", splits.none_lost_in_splitting),
+        ("decontaminated_records/all", splits.none_lost_in_splitting),
     ],
 )
 def test_a_table_that_was_tampered_with_fails_the_check(
