@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets import flow, show, sources
+from assets import distinct, flow, show, sources
 from assets.cleaning import GROUP, clean_records, protected_records
 from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
 from tracemill.errors import InputError
@@ -281,7 +281,7 @@ def _likeness(settings: Settings) -> dict[str, str]:
     code_version=code_of(
         __name__, *(f"tracemill.corpus.{name}" for name in ("records", "sketch", "contamination"))
     ),
-    deps=[unique_records],
+    deps=[distinct.distinct_records],
 )
 def decontaminated_records(
     context: dg.AssetExecutionContext, warehouse: Warehouse
@@ -294,21 +294,22 @@ def decontaminated_records(
 
     def work() -> Made:
         sets = evaluations(settings)
-        records = flow.records_of(settings, TWICE)
+        records = flow.records_of(settings, distinct.step(warehouse))
         judged = (decontaminate(batch, sets) for batch in records)
         made = flow.sift(settings, UNSEEN, judged)
         found = contamination(settings)
         return made.with_more(pages={"evaluations": show.sample(found, rows=20)})
 
     inputs = {name: sources.fingerprint(path) for name, path in files.items()}
-    inputs |= {"unique_records": warehouse.digest(unique_records.key)}
+    inputs |= {"distinct_records": warehouse.digest(distinct.distinct_records.key)}
     return warehouse.make(context, work, inputs)
 
 
 @dg.asset_check(asset=decontaminated_records, blocking=True, name="no_record_lost")
 def none_lost_as_contaminated(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """Every unique record was kept, or dropped for what it shares with an evaluation set."""
-    return flow.accounted(warehouse.settings, decontaminated_records.key, unique_records.key)
+    """Every distinct record was kept, or dropped for what it shares with an evaluation set."""
+    before = dg.AssetKey([GROUP, distinct.step(warehouse)])
+    return flow.accounted(warehouse.settings, decontaminated_records.key, before)
 
 
 def evaluations(settings: Settings) -> "Evaluations":

@@ -8,11 +8,11 @@ import json
 
 import dagster as dg
 
-from assets import cleaning, corpus, log, quarantine, reports, retrieval, sources, splits
+from assets import cleaning, corpus, distinct, log, quarantine, reports, retrieval, sources, splits
 from assets.warehouse import Warehouse, every_origin
 from tracemill.errors import InputError
 
-MODULES = [sources, cleaning, corpus, splits, quarantine, retrieval, log, reports]
+MODULES = [sources, cleaning, corpus, distinct, splits, quarantine, retrieval, log, reports]
 
 refresh = dg.define_asset_job(
     "refresh",

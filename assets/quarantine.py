@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets import corpus, flow, show, sources, splits
+from assets import corpus, distinct, flow, show, sources, splits
 from assets.cleaning import clean_records, protected_records
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.settings import Settings
@@ -22,10 +22,17 @@ STEPS = [
     protected_records,
     corpus.fitting_records,
     corpus.unique_records,
+    distinct.distinct_records,
     corpus.decontaminated_records,
     splits.training_splits,
 ]
-EVIDENCE = {"kept_id": "String", "jaccard": "Float64", "evaluation": "String", "shared": "String"}
+EVIDENCE = {
+    "kept_id": "String",
+    "jaccard": "Float64",
+    "similarity": "Float64",
+    "evaluation": "String",
+    "shared": "String",
+}
 TEXT_CHARACTERS = 400
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets import corpus, flow, show, story
+from assets import corpus, distinct, flow, show, story
 from assets.cleaning import GROUP
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.settings import Settings
@@ -230,16 +230,33 @@ def _settled(settings: Settings, placed: "pl.DataFrame") -> "pl.DataFrame":
     """
     import polars as pl
 
-    dropped = pl.scan_parquet(flow.dropped_files(settings, corpus.TWICE), glob=False)
-    pairs = dropped.select("record_id", "kept_id").unique().collect()
     heirs = (
-        pairs.join(placed, on="record_id")
+        _stand_ins(settings)
+        .join(placed, on="record_id")
         .select(record_id="kept_id", split="split")
         .join(placed, on="record_id", how="anti")
         .sort(pl.col("split") == "train", "record_id", "split")
         .unique("record_id", keep="first", maintain_order=True)
     )
     return pl.concat([placed, heirs])
+
+
+def _stand_ins(settings: Settings) -> "pl.DataFrame":
+    """Each duplicate that was dropped and the record that stays for it in the end."""
+    import polars as pl
+
+    ids = pl.DataFrame(schema={"record_id": pl.String, "kept_id": pl.String})
+    twice, alike = (
+        pl.scan_parquet(files, glob=False).select(ids.columns).unique().collect() if files else ids
+        for files in (
+            flow.dropped_files(settings, name) for name in (corpus.TWICE, distinct.DISTINCT)
+        )
+    )
+    then = alike.rename({"record_id": "kept_id", "kept_id": "then_id"})
+    followed = twice.join(then, on="kept_id", how="left")
+    return pl.concat(
+        [followed.select("record_id", kept_id=pl.coalesce("then_id", "kept_id")), alike]
+    )
 
 
 def _sided(settings: Settings, placed: "Judged") -> "Iterator[pl.DataFrame]":

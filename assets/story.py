@@ -4,7 +4,7 @@ from collections import defaultdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from assets import corpus, flow, sources
+from assets import corpus, distinct, flow, sources
 from assets.cleaning import protected_records
 from assets.warehouse import Warehouse
 from tracemill.settings import Settings
@@ -20,6 +20,7 @@ STEPS = (
     corpus.PROTECTED,
     corpus.FITTING,
     corpus.TWICE,
+    distinct.DISTINCT,
     corpus.UNSEEN,
     corpus.SPLITS,
 )
@@ -43,7 +44,8 @@ def of(
     settings = warehouse.settings
     drops = flow.drops(settings, STEPS)
     by_reason = drops.group_by("step", "reason", maintain_order=True).agg(pl.col("records").sum())
-    twice = by_reason.filter(step=corpus.TWICE).select("reason", "records")
+    twice = by_reason.filter(pl.col("step").is_in([corpus.TWICE, distinct.DISTINCT]))
+    twice = twice.select("reason", "records")
     return Story(
         sources=[_source(warehouse, origin) for origin in warehouse.parts(protected_records.key)],
         drops=[Drop(*row) for row in by_reason.iter_rows()],

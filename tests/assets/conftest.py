@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster import load_asset_checks_from_modules, load_assets_from_modules
 
-from assets import cleaning, corpus, log, quarantine, retrieval, sources, splits
+from assets import cleaning, corpus, distinct, log, quarantine, retrieval, sources, splits
 from assets.warehouse import Warehouse, every_origin
 from tracemill.settings import Settings
 
@@ -57,7 +57,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def materialize() -> Materialize:
     """All assets but the notebook (which has its own tests), run by Dagster, with their checks."""
-    modules = [sources, cleaning, corpus, splits, quarantine, retrieval, log]
+    modules = [sources, cleaning, corpus, distinct, splits, quarantine, retrieval, log]
     everything = [*load_assets_from_modules(modules), *load_asset_checks_from_modules(modules)]
 
     def run(settings: Settings) -> dg.ExecuteInProcessResult:

@@ -170,10 +170,10 @@ def explain(
     rows = dropped.filter(record_id=record_id).head(1)
     if rows.is_empty():
         raise UsageError(f"{record_id} was not dropped as a duplicate")
+    [(kept_id, reason)] = rows.select("kept_id", "reason").rows()
     # A semantic duplicate has its cosine in place of the neighbour it came through.
-    kept_id, via_id, similarity, reason = (
-        rows[name].item() if name in rows.columns else None
-        for name in ("kept_id", "via_id", "similarity", "reason")
+    via_id, similarity = (
+        rows[name].item() if name in rows.columns else None for name in ("via_id", "similarity")
     )
     stays = kept.filter(record_id=kept_id).head(1)
     if stays.is_empty():
