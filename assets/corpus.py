@@ -17,7 +17,6 @@ import dagster as dg
 from assets import distinct, flow, show, sources
 from assets.cleaning import GROUP, clean_records, protected_records
 from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
-from tracemill.errors import InputError
 from tracemill.files import write_text_atomically
 from tracemill.settings import Settings
 
@@ -300,7 +299,7 @@ def decontaminated_records(
         found = contamination(settings)
         return made.with_more(pages={"evaluations": show.sample(found, rows=20)})
 
-    inputs = {name: sources.fingerprint(path) for name, path in files.items()}
+    inputs = {f"evaluation {name}": sources.fingerprint(path) for name, path in files.items()}
     inputs |= {"distinct_records": warehouse.digest(distinct.distinct_records.key)}
     return warehouse.make(context, work, inputs)
 
@@ -333,9 +332,4 @@ def contamination(settings: Settings) -> "pl.DataFrame":
 
 
 def _evaluation_files(settings: Settings) -> dict[str, Path]:
-    raw = settings.raw_dataset.parent
-    files = {name: raw / file for name, file in flow.dataset_recipe(settings).evaluations.items()}
-    for name, file in files.items():
-        if not file.is_file():
-            raise InputError(f"{settings.raw_dataset}: evaluations.{name}: there is no file {file}")
-    return files
+    return flow.evaluation_files(settings, flow.dataset_recipe(settings))

@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets import show
 from assets.warehouse import Fact, Made, Warehouse
+from tracemill.errors import InputError
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,9 +66,19 @@ def recipe_of(settings: Settings, origin: str) -> "Source":
 
 
 def dataset_recipe(settings: Settings) -> "Dataset":
+    """How all become a data set; `InputError` when it is wrong, or names a file that is not there."""
     from tracemill.corpus import recipe
 
-    return recipe.dataset_recipe(settings.raw_dataset)
+    found = recipe.dataset_recipe(settings.raw_dataset)
+    for name, file in evaluation_files(settings, found).items():
+        if not file.is_file():
+            raise InputError(f"{settings.raw_dataset}: evaluations.{name}: there is no file {file}")
+    return found
+
+
+def evaluation_files(settings: Settings, recipe: "Dataset") -> dict[str, Path]:
+    """Evaluation set -> its file."""
+    return {name: settings.raw_dataset.parent / file for name, file in recipe.evaluations.items()}
 
 
 def sift_each(

@@ -185,10 +185,12 @@ def origins(settings: Settings) -> list[str]:
 def raw_inputs(settings: Settings) -> dict[str, dict[str, str]]:
     """Origin -> digests of its files and of how they are read, for what lies in raw/records.
 
-    Raises `InputError` where two files want to be one origin, or a recipe is wrong.
+    Raises `InputError` where two files want to be one origin, or a recipe is wrong: that of the
+    data set too, before anything is made by it.
     """
     from tracemill.corpus import read
 
+    flow.dataset_recipe(settings)
     asked = {"format", "columns", "licence"}
     return {
         name: {

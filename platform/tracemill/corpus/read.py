@@ -6,6 +6,7 @@ others one by one: the result is the same, which the tests hold it to.
 """
 
 import os
+import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -37,6 +38,8 @@ DOCUMENT_FORMATS = {".md": "markdown", ".markdown": "markdown", ".rst": "rst", "
 DOCUMENTS_A_BATCH = 200
 NOT_DATA = ("readme", "license", "licence", "changelog", "notice")
 """Files of these names, with any suffix but those of `READERS`, say something about the data."""
+MOST_NAME_BYTES = 200
+"""Of an origin: tables that are written aside need some more, and file systems take 255."""
 MAX_BATCH_BYTES = 64 << 20
 T = TypeVar("T")
 
@@ -63,6 +66,11 @@ def origins(raw_folder: Path, built_in: Collection[str] = ()) -> dict[str, Origi
     for entry in entries:
         if _is_data(entry.name):
             name = _origin_name(entry)
+            if not _is_nameable(name):
+                raise InputError(
+                    f"{raw_folder} has {entry.name!r}: a name of at most {MOST_NAME_BYTES} bytes, "
+                    "in UTF-8 and without control characters, is needed: rename it"
+                )
             if name in built_in:
                 raise InputError(f"{entry}: {name!r} is the name of a source of ours: rename it")
             if name in found:
@@ -88,6 +96,11 @@ def _origin_name(path: Path) -> str:
     for packed in PACKED:
         name = name.removesuffix(packed)
     return Path(name).stem if path.is_file() else path.name
+
+
+def _is_nameable(name: str) -> bool:
+    plain = all(unicodedata.category(letter) not in ("Cc", "Cs") for letter in name)
+    return plain and len(name.encode()) <= MOST_NAME_BYTES
 
 
 def _is_recipe(name: str) -> bool:
