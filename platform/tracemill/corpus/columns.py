@@ -14,7 +14,9 @@ from tracemill.corpus.records import Message, record_schema, with_ids
 from tracemill.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 PLAIN_ROLES = {
     name: role
@@ -24,6 +26,8 @@ PLAIN_ROLES = {
 CAREFUL_FIELDS = ("tool_calls", "function_call")
 """Fields of a turn that say more than its text."""
 
+_TURNS = "turns in "
+"""Columns with turns as they are in the file begin so."""
 _TEXTS = ("String", "Categorical", "Enum", "Null")
 
 
@@ -49,7 +53,7 @@ def records_of(
     base = frame.select(
         pl.Series("row", range(frame.height), dtype=pl.UInt32),
         lines.alias("line"),
-        found.turns(),
+        *found.turns(),
         found.alpaca(),
         *(found.text(column) for column in ("system", "user_query", "assistant_response")),
         found.text("context"),
@@ -57,13 +61,31 @@ def records_of(
         *(found.scalar(column) for column in ("timestamp", "rating")),
         found.odd(),
     )
-    plain = pl.concat([_chats(base, place.recipe), _pairs(base, place.recipe)])
-    plain = _converted(_converted(plain, "timestamp"), "rating")
-    kept = with_ids(_lineage(plain.filter(~pl.col("odd")).sort("row"), place))
+    base = _converted(_converted(base, "timestamp"), "rating")
+    kept = with_ids(_lineage(_said(_filtered(base, ~base["odd"]), place.recipe), place))
     mask = pl.Series([False]).new_from_index(0, frame.height)
     if kept.height == frame.height:
         return kept.drop("row"), ~mask
     return kept.drop("row"), mask.scatter(kept["row"], True)
+
+
+def _said(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
+    """The rows that say something, with `messages`."""
+    import polars as pl
+
+    parts: list[pl.DataFrame] = []
+    for name in [each for each in base.columns if each.startswith(_TURNS)]:
+        parts.append(_chats(_filtered(base, base[name].is_not_null()), name, recipe))
+        base = _filtered(base, base[name].is_null())
+    parts.append(_pairs(base, recipe))
+    parts = [part for part in parts if part.height] or parts[-1:]
+    whole = pl.concat([_with_system(part) for part in parts])
+    return whole if whole["row"].is_sorted() else whole.sort("row")
+
+
+def _filtered(frame: "pl.DataFrame", mask: "pl.Series") -> "pl.DataFrame":
+    """As `filter`, which also copies where every row is taken."""
+    return frame if mask.all() else frame.filter(mask)
 
 
 class _Fields:
@@ -120,18 +142,17 @@ class _Fields:
             return pl.lit(fields.is_alpaca(self.recipe)).alias("alpaca")
         return pl.all_horizontal(pl.col(name).is_not_null() for name in names).alias("alpaca")
 
-    def turns(self) -> "pl.Expr":
-        """The messages, each with role, content, name, weight and whether it is odd."""
+    def turns(self) -> "list[pl.Expr]":
+        """The lists of turns, as they are."""
         import polars as pl
 
-        values: list[pl.Expr] = [pl.lit(None, pl.List(pl.Struct(_turn_kinds())))]
+        values: list[pl.Expr] = []
         for value, kind in self._found("messages"):
-            inner = kind.inner if isinstance(kind, pl.List) else None
-            if isinstance(inner, pl.Struct):
-                values.append(value.list.eval(_turn({f.name: f.dtype for f in inner.fields})))
+            if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+                values.append(value.alias(f"{_TURNS}{len(values)}"))
             elif kind != pl.Null:
                 self.careful.append(value.is_not_null())
-        return pl.coalesce(values).alias("messages")
+        return values
 
     def odd(self) -> "pl.Expr":
         """Whether something in a row needs care, whatever its layout."""
@@ -160,50 +181,39 @@ def _at(frame: "pl.DataFrame", path: str) -> "list[tuple[pl.Expr, pl.DataType]]"
     return [*found, (value, cast("pl.DataType", kind))]
 
 
-def _turn_kinds() -> "dict[str, Any]":
+def _turns(found: "pl.DataFrame") -> "pl.DataFrame":
+    """Turns as role, content, name and weight, whether one is odd and whether it is blank."""
     import polars as pl
 
-    return {name: pl.String for name in ("role", "content", "name")} | {
-        "weight": pl.Int8,
-        "odd": pl.Boolean,
-        "blank": pl.Boolean,
-    }
-
-
-def _turn(kinds: "dict[str, Any]") -> "pl.Expr":
-    """One turn as role, content, name, weight, odd."""
-    import polars as pl
+    kinds = found.schema
 
     def texts(*names: str) -> pl.Expr:
         there = [name for name in names if kinds.get(name) == pl.String]
-        return pl.coalesce([pl.lit(None, pl.String), *map(turn.field, there)])
+        return pl.coalesce(there) if there else pl.lit(None, pl.String)
 
-    turn = pl.element().struct
     known = {name: pl.String for name in ("role", "from", "content", "value", "name")}
     odd = [
-        turn.field(name).is_not_null()
+        pl.col(name).is_not_null()
         for name, kind in kinds.items()
         if (name in CAREFUL_FIELDS and kind != pl.Null and not _is_empty_list(kind))
         or (name in known and kind not in (pl.String, pl.Null))
     ]
-    odd += [turn.field(n).list.len() > 0 for n in CAREFUL_FIELDS if _is_empty_list(kinds.get(n))]
-    weight = turn.field("weight") if "weight" in kinds else pl.lit(None, pl.Int8)
+    odd += [pl.col(n).list.len() > 0 for n in CAREFUL_FIELDS if _is_empty_list(kinds.get(n))]
+    weight = pl.col("weight") if "weight" in kinds else pl.lit(None, pl.Int8)
     if not (kinds.get("weight", pl.Int8()).is_integer() or kinds["weight"] == pl.Null):
         odd.append(weight.is_not_null())
         weight = pl.lit(None, pl.Int8)
-    said = texts("role", "from")
-    role = said.replace_strict(PLAIN_ROLES, default=None, return_dtype=pl.String)
-    content = texts("content", "value")
-    name = texts("name")
+    role = texts("role", "from").replace_strict(PLAIN_ROLES, default=None, return_dtype=pl.String)
+    content, name = texts("content", "value"), texts("name")
     odd += [role.is_null(), content.is_null()]
     odd.append(weight.is_not_null() & ~weight.is_in([0, 1]))
-    return pl.struct(
+    return found.select(
         role=role,
         content=content,
         name=pl.when(name != "").then(name),
         weight=pl.when(role == "assistant").then(weight.cast(pl.Int8, strict=False)),
         odd=pl.any_horizontal(odd).fill_null(True),
-        blank=content.str.strip_chars(fields.BLANKS) == "",
+        blank=(content.str.strip_chars(fields.BLANKS) == "").fill_null(True),
     )
 
 
@@ -213,62 +223,66 @@ def _is_empty_list(kind: Any) -> bool:
     return isinstance(kind, pl.List) and kind.inner == pl.Null
 
 
-def _chats(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
-    """The rows that have messages, up to the last answer."""
+def _chats(found: "pl.DataFrame", name: str, recipe: Source) -> "pl.DataFrame":
+    """The rows whose turns are all plain, as messages up to the last answer."""
+    import numpy as np
     import polars as pl
 
-    found = base.filter(pl.col("messages").is_not_null())
+    found = _filtered(found, found[name].list.len() > 0)
     if recipe.format == "pairs" or found.is_empty():
-        return found.clear()
-    turn = pl.element().struct
-    each = pl.col("messages").list
-    answers = each.eval((turn.field("role") == "assistant") & ~turn.field("blank"))
-    found = found.with_columns(
-        pl.col("odd")
-        | (each.eval(turn.field("odd")).list.any() | ~answers.list.any()).fill_null(True),
-        last=answers.list.last(),
-        after=answers.list.reverse().list.arg_max(),
-    )
-    if not found["last"].fill_null(True).all():
-        end = each.len().cast(pl.Int64) - pl.col("after")
-        found = found.with_columns(pl.col("messages").list.head(end))
-    found = found.with_columns(pl.col("odd") | each.eval(turn.field("blank")).list.any())
-    return _with_system(found.drop("last", "after"))
+        return found.clear().with_columns(pl.Series("messages", [], record_schema()["messages"]))
+    counts = found[name].list.len().to_numpy().astype(np.int64)
+    starts = np.cumsum(counts) - counts
+    turns = _turns(found[name].explode().struct.unnest())
+    answers = (turns["role"] == "assistant").fill_null(False) & ~turns["blank"]
+    places = np.arange(turns.height)
+    last = np.maximum.reduceat(np.where(answers.to_numpy(), places, -1), starts)
+    heard = places <= np.repeat(last, counts)
+    odd = turns["odd"].to_numpy() | (turns["blank"].to_numpy() & heard)
+    plain = (last >= 0) & ~np.logical_or.reduceat(odd, starts)
+    turns = _filtered(turns, pl.Series(heard & np.repeat(plain, counts)))
+    messages = _messages(turns, (last - starts + 1)[plain])
+    return _filtered(found, pl.Series(plain)).with_columns(messages)
+
+
+def _messages(turns: "pl.DataFrame", counts: "NDArray[np.int64]") -> "pl.Series":
+    """Turns, so many a row, as lists: Arrow makes them of offsets, where Polars would copy."""
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+
+    given = {name: turns[name] for name in Message._fields if name in turns.columns}
+    kinds = dict(cast(Any, record_schema()["messages"]).inner)
+    none = {name: pl.lit(None) for name in kinds}
+    said = turns.select(**none | given).cast(kinds)
+    offsets = pa.array(np.append(0, np.cumsum(counts, dtype=np.int64)))
+    inner = said.to_struct().to_arrow(compat_level=pl.CompatLevel.newest())
+    lists = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, inner))  # pyright: ignore[reportUnknownMemberType]
+    return cast("pl.Series", lists).alias("messages")
 
 
 def _with_system(found: "pl.DataFrame") -> "pl.DataFrame":
     """The text that stands above a conversation as its first message."""
+    import numpy as np
     import polars as pl
 
-    stands = pl.col("system").str.strip_chars(fields.BLANKS) != ""
-    some = found.filter(stands)
-    if some.is_empty():
+    stands = (found["system"].str.strip_chars(fields.BLANKS) != "").fill_null(False)
+    if not stands.any():
         return found
-    first = _message("system", pl.col("system"))
-    some = some.with_columns(pl.concat_list(first, pl.col("messages")).alias("messages"))
-    return pl.concat([found.filter(~stands.fill_null(False)), some])
-
-
-def _message(role: str, content: "pl.Expr") -> "pl.Expr":
-    import polars as pl
-
-    return pl.struct(
-        role=pl.lit(role),
-        content=content,
-        name=pl.lit(None, pl.String),
-        weight=pl.lit(None, pl.Int8),
-        odd=pl.lit(False),
-        blank=pl.lit(False),
-    )
+    some = found.filter(stands)
+    texts = pl.DataFrame({"role": "system", "content": some["system"]})
+    first = _messages(texts, np.ones(some.height, np.int64))
+    some = some.with_columns(first.list.concat(some["messages"]))
+    return pl.concat([found.filter(~stands), some])
 
 
 def _pairs(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
-    """The rows that have no messages but a question and an answer."""
+    """The rows with a question and an answer."""
+    import numpy as np
     import polars as pl
 
     if recipe.format in ("chat", "sharegpt"):
-        return base.clear()
-    found = base.filter(pl.col("messages").is_null())
+        base = base.clear()
     query, response, context = map(pl.col, ("user_query", "assistant_response", "context"))
 
     def blank(value: pl.Expr) -> pl.Expr:
@@ -281,29 +295,12 @@ def _pairs(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
         .then(pl.concat_str(query, context, separator="\n\n"))
         .otherwise(pl.concat_str(context, query, separator="\n\n"))
     )
-    odd = pl.col("odd") | blank(query) | blank(response)
-    found = found.with_columns(asked.alias("user_query"), odd)
-    said = _side_by_side(found["user_query"], found["assistant_response"])
-    return _with_system(found.with_columns(said.alias("messages")))
-
-
-def _side_by_side(asked: "pl.Series", answered: "pl.Series") -> "pl.Series":
-    """Two messages a row. Lists of structs are slow to put together, a reshaped column is not."""
-    import polars as pl
-
-    turns = pl.DataFrame({"content": pl.concat([asked, answered])}).select(
-        role=pl.when(pl.int_range(pl.len()) < len(asked))
-        .then(pl.lit("user"))
-        .otherwise(pl.lit("assistant")),
-        content="content",
-        name=pl.lit(None, pl.String),
-        weight=pl.lit(None, pl.Int8),
-        odd=pl.lit(False),
-        blank=pl.lit(False),
-    )
-    order = pl.int_range(2 * len(asked), eager=True)
-    turns = turns[order // 2 + order % 2 * len(asked)]
-    return turns.to_struct("messages").reshape((len(asked), 2)).arr.to_list()
+    found = base.with_columns(user_query=asked, odd=blank(query) | blank(response))
+    found = _filtered(found, ~found["odd"])
+    sides = found.select(pl.concat_arr("user_query", "assistant_response")).to_series()
+    roles = pl.Series(["user", "assistant"] * found.height, dtype=pl.String)
+    turns = pl.DataFrame({"role": roles, "content": sides.explode()})
+    return found.with_columns(_messages(turns, np.full(found.height, 2)))
 
 
 def _converted(found: "pl.DataFrame", column: str) -> "pl.DataFrame":
@@ -325,27 +322,24 @@ def _converted(found: "pl.DataFrame", column: str) -> "pl.DataFrame":
             values.append(None)
             odd.append(True)
     table = pl.DataFrame({column: given, "new": pl.Series(values, dtype=kind), "bad": odd})
-    joined = found.join(table, on=column, how="left", nulls_equal=True, maintain_order="left")
-    return joined.with_columns(pl.col("odd") | pl.col("bad"), pl.col("new").alias(column)).drop(
-        "new", "bad"
+    new = found.select(column).join(
+        table, on=column, how="left", nulls_equal=True, maintain_order="left"
     )
+    return found.with_columns(pl.col("odd") | new["bad"], new["new"].alias(column))
 
 
 def _lineage(plain: "pl.DataFrame", place: Place) -> "pl.DataFrame":
     """The columns of records but the ids, and `row`."""
     import polars as pl
 
-    turn = pl.element().struct
     none = pl.lit(None, pl.String)
-    given = {name: turn.field(name) for name in ("role", "content", "name", "weight")}
-    messages = pl.struct([given.get(name, none).alias(name) for name in Message._fields])
     where = pl.concat_str(pl.lit(f"{place.file}:"), pl.col("line"))
 
     def named(column: str) -> pl.Expr:
         return pl.when(pl.col(column) != "").then(pl.col(column))
 
     columns = {
-        "messages": pl.col("messages").list.eval(messages),
+        "messages": pl.col("messages"),
         "origin": pl.lit(place.origin),
         "source": pl.coalesce(named("source"), where),
         "timestamp": pl.col("timestamp").fill_null(place.modified),

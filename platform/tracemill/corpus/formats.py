@@ -104,12 +104,13 @@ def unpacked(path: Path) -> IO[bytes]:
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
     """Some megabytes at a time; what came before an error is given before it is raised."""
     read = getattr(file, "read1", file.read)
+    step = BLOCK_BYTES if isinstance(file, io.BufferedReader) else PIECE_BYTES
     first = True
     while True:
         parts: list[bytes] = []
         size, trouble = 0, None
         try:
-            while size < BLOCK_BYTES and (piece := read(PIECE_BYTES)):
+            while size < BLOCK_BYTES and (piece := read(step)):
                 parts.append(piece)
                 size += len(piece)
         except UNREADABLE as error:
@@ -146,7 +147,7 @@ def pieces(file: IO[bytes]) -> Iterator[Piece]:
                         number, whole = number + 1, whole[first:]
                 if whole:
                     yield Piece(number, whole)
-                number += whole.count(b"\n")
+                number += _line_ends(whole)
                 rest = bytearray(chunk[end:])
             else:
                 rest += chunk
@@ -158,6 +159,13 @@ def pieces(file: IO[bytes]) -> Iterator[Piece]:
         return
     if rest:
         yield Piece(number, bytes(rest))
+
+
+def _line_ends(content: bytes) -> int:
+    """As `content.count`, which is slow where there are many."""
+    import numpy as np
+
+    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == 10))
 
 
 _TOO_LONG = f"a row of more than {MAX_ROW_BYTES >> 20} MB"

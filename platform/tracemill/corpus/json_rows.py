@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,7 @@ from tracemill.corpus.formats import (
     refused,
 )
 from tracemill.corpus.recipe import Source
-from tracemill.corpus.row_schema import json_schema
+from tracemill.corpus.row_schema import json_schema, narrowed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,19 +43,49 @@ _BETWEEN = re.compile(r"[\s,\[\]]*")
 
 def jsonl(path: Path, recipe: Source, by_columns: bool) -> Iterator[Rows]:
     """One row a line."""
+    if not by_columns:
+        yield from _blocks(path, None)
+        return
+    # What Arrow does while the block before becomes records: a second core takes part.
+    with ThreadPoolExecutor(1, "read") as pool:
+        blocks = _blocks(path, _Reading(recipe))
+        ahead = pool.submit(next, blocks, None)
+        while (rows := ahead.result()) is not None:
+            ahead = pool.submit(next, blocks, None)
+            yield rows
+
+
+class _Reading:
+    """What is known of the rows of a file as blocks go by."""
+
+    def __init__(self, recipe: Source) -> None:
+        self.recipe = recipe
+        self.is_narrow = True
+        """Whether rows had no fields but those of the first ones: others cost time to look for."""
+
+    def schema(self, samples: list[dict[str, Any]]) -> "pa.Schema | None":
+        """What to read of rows like these."""
+        wide = json_schema(samples[0], self.recipe) if samples else None
+        narrow = narrowed(wide, samples) if wide is not None and self.is_narrow else None
+        self.is_narrow = narrow is not None
+        return narrow or wide
+
+
+def _blocks(path: Path, reading: _Reading | None) -> Iterator[Rows]:
     with opened(path) as file:
         for piece in pieces(file):
             if piece.problem:
                 yield refused(piece.number, piece.problem, piece.content)
             else:
-                yield _block(piece.number, piece.content, recipe, by_columns)
+                yield _block(piece.number, piece.content, reading)
 
 
-def _block(number: int, content: bytes, recipe: Source, by_columns: bool) -> Rows:
+def _block(number: int, content: bytes, reading: _Reading | None) -> Rows:
     import numpy as np
 
     codes = np.frombuffer(content, np.uint8)
-    ends = np.flatnonzero(codes == 10)
+    marks = _marks(codes)
+    ends = marks[codes[marks] == 10]
     if codes[-1] != 10:
         ends = np.append(ends, codes.size)
     starts = np.append(0, ends[:-1] + 1)
@@ -70,26 +101,43 @@ def _block(number: int, content: bytes, recipe: Source, by_columns: bool) -> Row
     def line(index: int) -> Line:
         return json_line(content[starts[index] : ends[index]])
 
-    if by_columns:
-        certain = np.flatnonzero(braced & ~_unsure(content, codes, starts, ends))
-        tables, taken = _tables(content, starts[certain], ends[certain], recipe)
+    if reading:
+        certain = np.flatnonzero(braced & ~_unsure(content, codes, marks, starts, ends))
+        tables, taken = _tables(content, starts[certain], ends[certain], reading)
         if tables:
             return Rows(numbers, line, _frame(tables), certain[taken].tolist())
     return Rows(numbers, line)
 
 
+def _marks(codes: "np.ndarray") -> "np.ndarray":
+    """Where a line ends, a bracket opens or an I stands, found in one pass over the bytes."""
+    import numpy as np
+
+    found = codes & 0xDF == 0x5B  # [ and { differ in this one bit.
+    found |= codes == 10
+    found |= codes == 73
+    return np.flatnonzero(found)
+
+
 def _unsure(
-    content: bytes, codes: "np.ndarray", starts: "np.ndarray", ends: "np.ndarray"
+    content: bytes,
+    codes: "np.ndarray",
+    marks: "np.ndarray",
+    starts: "np.ndarray",
+    ends: "np.ndarray",
 ) -> "np.ndarray":
     """Lines that Arrow might read otherwise than `json`: with NULs, bytes that are not UTF-8, the
     number `Inf`, or perhaps too deep for `json`."""
     import numpy as np
 
-    found = np.zeros(len(starts), bool)
     if not len(starts):
-        return found
-    found |= _brackets(codes, starts, ends) > MAX_BRACKETS
-    odd = [match.start() for match in _BARE_INF.finditer(content)]
+        return np.zeros(0, bool)
+    kinds = codes[marks]
+    opening = marks[kinds > 73]
+    found = np.searchsorted(opening, ends) - np.searchsorted(opening, starts) > MAX_BRACKETS
+    capitals = marks[kinds == 73]
+    capitals = capitals[codes[np.minimum(capitals + 1, codes.size - 1)] == 110]
+    odd = [int(at) for at in capitals if _BARE_INF.match(content, at)]
     if b"\x00" in content:
         odd += np.flatnonzero(codes == 0).tolist()
     found[np.searchsorted(starts, odd, "right") - 1] = True
@@ -97,19 +145,6 @@ def _unsure(
         for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
             found[index] |= not _is_utf8(content[start:end])
     return found
-
-
-def _brackets(codes: "np.ndarray", starts: "np.ndarray", ends: "np.ndarray") -> "np.ndarray":
-    """How many [ and { each line has at most: counted in steps of 256 bytes, which is quick."""
-    import numpy as np
-
-    steps = codes.size // 256 + 2
-    opening = np.zeros(steps * 256, np.uint8)
-    # [ and { differ in one bit. Eight counters lie side by side in a word, none can overflow.
-    np.equal(codes & 0xDF, 0x5B, out=opening[: codes.size].view(bool))
-    counters = opening.view(np.uint64).reshape(-1, 32).sum(axis=1)
-    counts = np.append(0, np.cumsum(counters.view(np.uint8).reshape(-1, 8).sum(axis=1)))
-    return counts[ends // 256 + 1] - counts[starts // 256]
 
 
 def _is_utf8(content: bytes) -> bool:
@@ -125,21 +160,23 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _tables(
-    content: bytes, starts: "np.ndarray", ends: "np.ndarray", recipe: Source
+    content: bytes, starts: "np.ndarray", ends: "np.ndarray", reading: _Reading
 ) -> "tuple[list[pa.Table], np.ndarray]":
     """The lines that Arrow can read, and which they are."""
     import numpy as np
 
-    schema = _schema(content, starts, ends, recipe)
+    schema = reading.schema(_samples(content, starts, ends))
     tables: list[pa.Table] = []
     taken: list[np.ndarray] = [np.zeros(0, np.int64)]
-    if schema is None:
-        return [], taken[0]
-    todo = _runs(content, starts, ends)
+    todo = [] if schema is None else _runs(content, starts, ends)
     failures = 0
     while todo and failures <= MAX_FAILURES:
         low, high = todo.pop()
-        found = _parsed(content[starts[low] : ends[high - 1]], high - low, schema)
+        lines = content[starts[low] : ends[high - 1]]
+        found = _parsed(lines, high - low, schema, reading.is_narrow)
+        if found is None:
+            reading.is_narrow = False
+            return _tables(content, starts, ends, reading)
         if isinstance(found, int):
             failures += 1
             todo += [(low + found + 1, high)] * (low + found + 1 < high)
@@ -150,14 +187,11 @@ def _tables(
     return tables, np.concatenate(taken)
 
 
-def _schema(
-    content: bytes, starts: "np.ndarray", ends: "np.ndarray", recipe: Source
-) -> "pa.Schema | None":
-    """From the first row that is one."""
-    for start, end in zip(starts[:10], ends[:10], strict=True):
-        if (row := json_line(content[start:end]).row) is not None:
-            return json_schema(row, recipe)
-    return None
+def _samples(content: bytes, starts: "np.ndarray", ends: "np.ndarray") -> list[dict[str, Any]]:
+    """The first rows of a block that are rows."""
+    places = zip(starts[:10], ends[:10], strict=True)
+    rows = (json_line(content[start:end]).row for start, end in places)
+    return [row for row in rows if row is not None]
 
 
 def _runs(content: bytes, starts: "np.ndarray", ends: "np.ndarray") -> list[tuple[int, int]]:
@@ -170,8 +204,11 @@ def _runs(content: bytes, starts: "np.ndarray", ends: "np.ndarray") -> list[tupl
     return [(a, b) for a, b in zip(edges, [*edges[1:], len(starts)], strict=True) if a < b][::-1]
 
 
-def _parsed(content: bytes, rows: int, schema: "pa.Schema") -> "pa.Table | int":
-    """The rows as a table, or the first one that is in the way."""
+def _parsed(
+    content: bytes, rows: int, schema: "pa.Schema | None", is_narrow: bool
+) -> "pa.Table | int | None":
+    """The rows as a table, or the first one that is in the way; None where one has other fields
+    than a narrow schema."""
     import pyarrow as pa
     from pyarrow import json as arrow
 
@@ -180,10 +217,13 @@ def _parsed(content: bytes, rows: int, schema: "pa.Schema") -> "pa.Table | int":
             cast(Any, pa.BufferReader(content)),
             read_options=arrow.ReadOptions(use_threads=False, block_size=len(content) + 1),
             parse_options=arrow.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore"
+                explicit_schema=schema,
+                unexpected_field_behavior="error" if is_narrow else "ignore",
             ),
         )
     except pa.ArrowInvalid as error:
+        if is_narrow and "unexpected field" in str(error):
+            return None
         told = re.search(r" in row (\d+)$", str(error))
         at = int(told[1]) if told else rows // 2
         return at if at < rows else rows // 2

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 BATCH_ROWS = 10_000
 
@@ -132,36 +134,52 @@ def with_ids(frame: "pl.DataFrame") -> "pl.DataFrame":
     """
     import polars as pl
 
-    turn = pl.element().struct
-    said = pl.col("messages").list.eval(
-        pl.concat_str(*(_counted(turn.field(name)) for name in Message._fields))
-    )
-    whole = frame.select(pl.concat_str(_counted(pl.col("tools")), said.list.join("")))
-    ids = pl.Series("record_id", _digests(whole.to_series()), dtype=pl.String)
+    ids = pl.Series("record_id", _digests(*_contents(frame)), dtype=pl.String)
     named = frame.with_columns(ids)
     return named.select(*record_schema(), *(set(frame.columns) - set(record_schema())))
 
 
-def _digests(texts: "pl.Series") -> list[str]:
-    """Of each text, from its bytes in place: no Python string is made."""
+def _contents(frame: "pl.DataFrame") -> "tuple[pl.Series, NDArray[np.int64]]":
+    """What each turn says, before a record's first one its tools, and the first turn of each
+    record, with the end of the last one: nothing is put together twice."""
+    import numpy as np
+    import polars as pl
+
+    counts = frame["messages"].list.len().to_numpy()
+    starts = np.append(0, np.cumsum(np.maximum(counts, 1), dtype=np.int64))
+    turns = frame["messages"].explode().struct.unnest()
+    parts = [part for name in Message._fields for part in _counted(turns[name])]
+    tools = frame.with_columns(pl.concat_str(_counted(frame["tools"])).alias("tools"))["tools"]
+    above = pl.Series([""]).new_from_index(0, turns.height).scatter(starts[:-1], tools)
+    said = turns.select(pl.concat_str(pl.lit(above), *parts))
+    return said.to_series(), starts
+
+
+def _counted(values: "pl.Series") -> "list[pl.Expr]":
+    """The length of each text, the text; `-` for none."""
+    import polars as pl
+
+    if values.null_count() == len(values):
+        return [pl.lit("-")]
+    text = pl.lit(values).cast(pl.String)
+    length = pl.concat_str(text.str.len_bytes(), pl.lit(":"))
+    if not values.null_count():
+        return [length, text]
+    return [length.fill_null("-"), text.fill_null("")]
+
+
+def _digests(texts: "pl.Series", starts: "NDArray[np.int64]") -> list[str]:
+    """Of each record, from the bytes in place: no Python string is made."""
     import numpy as np
     import polars as pl
 
     buffers = texts.cast(pl.Binary).to_arrow().buffers()
-    ends = np.frombuffer(buffers[1], np.int64)[: len(texts) + 1].tolist() if len(texts) else []
+    ends = np.frombuffer(buffers[1], np.int64)[starts].tolist() if len(texts) else []
     said, blake2b = memoryview(buffers[2] or b""), hashlib.blake2b
     return [
         "b2:" + blake2b(said[start:end], digest_size=16).hexdigest()
         for start, end in pairwise(ends)
     ]
-
-
-def _counted(value: "pl.Expr") -> "pl.Expr":
-    import polars as pl
-
-    text = value.cast(pl.String)
-    counted = pl.concat_str(text.str.len_bytes(), pl.lit(":"), text)
-    return pl.when(text.is_null()).then(pl.lit("-")).otherwise(counted)
 
 
 def whole() -> "pl.Expr":

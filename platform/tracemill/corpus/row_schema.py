@@ -31,6 +31,34 @@ def json_schema(sample: dict[str, Any], recipe: Source) -> "pa.Schema | None":
     return pa.schema([(name, _type(each)) for name, each in tree.items()])
 
 
+def narrowed(schema: "pa.Schema", samples: list[dict[str, Any]]) -> "pa.Schema | None":
+    """The fields of a schema that these rows have. None where they have others, or none of them."""
+    import pyarrow as pa
+
+    found = _narrowed(pa.struct(schema), samples)
+    return pa.schema(found) if found is not None and found.num_fields else None
+
+
+def _narrowed(kind: "pa.DataType", values: list[Any]) -> "Any":
+    import pyarrow as pa
+
+    if isinstance(kind, pa.ListType):
+        lists = [cast("list[Any]", value) for value in values if isinstance(value, list)]
+        inner = _narrowed(kind.value_type, [each for value in lists for each in value])
+        return None if inner is None else pa.list_(inner)
+    objects = [cast("dict[str, Any]", value) for value in values if isinstance(value, dict)]
+    if not isinstance(kind, pa.StructType) or not objects:
+        return kind
+    there = dict.fromkeys(name for each in objects for name in each)
+    if any(kind.get_field_index(name) < 0 for name in there):
+        return None
+    inner = {
+        name: _narrowed(kind.field(name).type, [each.get(name) for each in objects])
+        for name in there
+    }
+    return None if None in inner.values() else pa.struct(list(inner.items()))
+
+
 def _add(tree: dict[str, Any], path: str, column: str, sample: dict[str, Any]) -> bool:
     """One field to read, by its name and by its path; False where another is in the way."""
     if not _grow(tree, [path], _leaf(column, sample.get(path))):
