@@ -3,22 +3,19 @@
 Columns decide which few texts may hold anything; only those are read by `tracemill.pii`.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tracemill.corpus.names import find_names, name_stand_in
 from tracemill.corpus.stand_ins import keyed, pseudonymised, real
-from tracemill.pii import KINDS, RULES, Found, Redacted, redact, replaced
-from tracemill.pii.rules import NUMBER_HINT
+from tracemill.pii import HINT, KINDS, Change, Found, Redacted, redact, redact_json, replaced
 
 if TYPE_CHECKING:
     import polars as pl
 
 Action = Literal["redact", "pseudonym", "drop", "keep"]
-Change = Callable[[str], Redacted]
 
 TEXTS = ("content", "name")
 JSONS = ("tool_calls",)
@@ -79,16 +76,7 @@ def suspects(texts: "pl.Series") -> "pl.Series":
 
     if texts.null_count() == len(texts):
         return pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True)
-    sure = texts.str.contains(_SURE).fill_null(False)
-    near = texts.str.to_lowercase().str.contains_any(_ROOTS).fill_null(False) & ~sure
-    some = near.arg_true()
-    if some.is_empty():
-        return sure
-    closer = texts.gather(some)
-    held = closer.str.to_lowercase().str.contains_any(_DISTINCT)
-    for hint in _HINTS:
-        held |= closer.str.contains(hint)
-    return sure.scatter(some.filter(held), True)
+    return texts.str.contains(HINT).fill_null(False)
 
 
 class _Cell(NamedTuple):
@@ -104,12 +92,16 @@ class _Cell(NamedTuple):
 
 
 def _changes(action: Action, salt: str) -> Change:
-    def told(text: str) -> Redacted:
-        return Redacted(text, Counter(place.kind for place in real(text)))
-
     if action == "redact":
         return redact
-    return told if action in {"drop", "keep"} else lambda text: pseudonymised(text, salt)
+    return _without_real if action in {"drop", "keep"} else lambda text: pseudonymised(text, salt)
+
+
+def _without_real(text: str) -> Redacted:
+    """For counting: what was counted is gone, or a text in JSON would be counted with it again."""
+    found = real(text)
+    news = replaced(text, ((place, f"[{place.kind}]") for place in found)) if found else text
+    return Redacted(news, Counter(place.kind for place in found))
 
 
 def _turns(frame: "pl.DataFrame") -> "tuple[pl.DataFrame, pl.Series]":
@@ -137,7 +129,7 @@ def _cells(
         if names and column == "content":
             new: Iterable[Redacted] = _named(values, change, action, salt)
         else:
-            new = map(_in_json(change) if column in JSONS else change, values)
+            new = (redact_json(v, change) if column in JSONS else change(v) for v in values)
         for turn, owner, (text, counts) in zip(rows, owners.gather(some), new, strict=True):
             if counts:
                 yield _Cell(owner, turn, column, text, Counter(counts))
@@ -149,7 +141,7 @@ def _tool_cells(frame: "pl.DataFrame", change: Change) -> Iterator[_Cell]:
 
     given = frame.select(pl.int_range(pl.len()).alias("record"), "tools").drop_nulls()
     texts = given["tools"].unique()
-    changed = {text: _in_json(change)(text) for text in texts.filter(_json_suspects(texts))}
+    changed = {text: redact_json(text, change) for text in texts.filter(_json_suspects(texts))}
     for record, text in given.filter(pl.col("tools").is_in(list(changed))).iter_rows():
         new, counts = changed[text]
         if counts:
@@ -196,56 +188,6 @@ def _json_suspects(texts: "pl.Series") -> "pl.Series":
         .str.replace_all(r"\\+/", "/")
     )
     return suspects(plain) | suspects(texts) | texts.str.contains(r"\\u").fill_null(False)
-
-
-def _in_json(change: Change) -> Change:
-    """The change for a text that is JSON, after which it still is."""
-
-    def changed(text: str) -> Redacted:
-        counts: Counter[str] = Counter()
-        try:
-            value = json.loads(text)
-            new = _walked(value, change, counts)
-        except (ValueError, RecursionError):
-            return change(text)
-        out = text if new == value else json.dumps(new, ensure_ascii=False)
-        whole, more = change(out)
-        if not more:
-            return Redacted(out, counts)
-        # A secret is told by the name of its member, which only the whole text shows.
-        return Redacted(_still_json(out, whole), counts + Counter(more))
-
-    return changed
-
-
-def _still_json(before: str, after: str) -> str:
-    for text in (after, _BARE.sub(r'\1"\2"', after)):
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        return text
-    return json.dumps(after, ensure_ascii=False)
-
-
-def _walked(value: Any, change: Change, counts: Counter[str]) -> Any:
-    match value:
-        case str():
-            inner = _in_json(change) if value[:1] in {"{", "["} else change
-            text, more = inner(value)
-            counts.update(more)
-            return text
-        case dict():
-            members = cast("dict[str, Any]", value).items()
-            return {_walked(k, change, counts): _walked(v, change, counts) for k, v in members}
-        case list():
-            return [_walked(item, change, counts) for item in cast("list[Any]", value)]
-        case int() if abs(value) >= 10**11:
-            text, more = change(str(value))
-            counts.update(more)
-            return text if text != str(value) else value
-        case _:
-            return value
 
 
 # Records
@@ -335,21 +277,3 @@ def _identities(frame: "pl.DataFrame", salt: str) -> "pl.DataFrame":
 def _identity(kind: str, value: str, salt: str) -> str:
     known = re.fullmatch(rf"{kind}-[0-9a-f]{{16}}", value)
     return value if known else f"{kind}-{keyed(kind, value, salt)[:16]}"
-
-
-_BARE = re.compile(r"([:\[,]\s*)(\[[a-z_]+\]|\+?[0-9][0-9 -]*(?![0-9.eE]))(?=\s*[,}\]])")
-
-# A rule that needs only a dot or a colon has a hint that is looked for everywhere.
-_COMMON = frozenset(".:")
-_SPARSE = [rule for rule in RULES if rule.needles and not _COMMON.issuperset(rule.needles)]
-_WORDED = [rule for rule in _SPARSE if not rule.digits]
-_SURE = "|".join(
-    f"(?:{hint})"
-    for hint in (
-        NUMBER_HINT,
-        *(r.hint for r in RULES if r.hint and (not r.needles or _COMMON.issuperset(r.needles))),
-    )
-)
-_ROOTS = sorted({root for rule in _WORDED for root in rule.roots})
-_DISTINCT = sorted({root for rule in _WORDED if not rule.hint for root in rule.roots})
-_HINTS = tuple(dict.fromkeys(rule.hint for rule in _WORDED if rule.hint))

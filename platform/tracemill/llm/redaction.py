@@ -49,12 +49,9 @@ class Redactor:
 
     def arguments(self, text: str) -> str:
         """A tool call's arguments with placeholders: JSON, where they were JSON."""
-        if not pii.find(text):
-            return text
-        try:
-            return json.dumps(self.value(json.loads(text)), ensure_ascii=False)
-        except (ValueError, RecursionError):
-            return self.text(text)
+        redacted, counts = pii.redact_json(text)
+        self.counts.update(counts)
+        return redacted
 
     def identity(self, name: str | None) -> str | None:
         """A user's or conversation's name: where it is personal, a digest that tells it from others."""

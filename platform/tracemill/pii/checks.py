@@ -38,12 +38,17 @@ def iban(text: str) -> bool:
 
 def phone(text: str) -> bool:
     """E.164 allows 15 digits; fewer than 8 are seldom a person's; dates are none."""
-    return 8 <= len(digits_of(text)) <= 15 and _DATE.match(text.lstrip("(")) is None
+    return _is_phone(text, 8)
 
 
 def phone_at_large(text: str) -> bool:
     """As `phone`, where no word says that it is one: with 9 digits, or 10 of North America's."""
-    return phone(text) and len(digits_of(text)) >= 9
+    return _is_phone(text, 9)
+
+
+def _is_phone(text: str, least: int) -> bool:
+    digits = sum(map(text.count, "0123456789"))
+    return least <= digits <= 15 and _DATE.match(text.lstrip("(")) is None
 
 
 def ipv4(text: str) -> bool:
