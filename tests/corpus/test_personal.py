@@ -1,12 +1,13 @@
 """Personal data in frames of records: nothing is lost, nothing is left, stand-ins are stable."""
 
 import json
+import re
 import string
 from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.pii.labelled import labelled
@@ -54,6 +55,11 @@ found_texts = st.one_of(
     st.text(max_size=5),
 )
 many = st.lists(st.lists(found_texts, max_size=5).map("".join), min_size=1, max_size=6)
+# Hypothesis does not know that a repetition may keep what it took.
+shaped = {
+    at: st.from_regex(re.sub(r"(?<=[}*?+])\+", "", rule.pattern.pattern))
+    for at, rule in enumerate(RULES)
+}
 salts = st.sampled_from(["", "salt", "\u00e9"])
 
 
@@ -95,6 +101,13 @@ def test_a_secret_that_only_its_name_tells_is_redacted_in_json() -> None:
     new = protect(record_frame([Record(turns, "a", "b", NOW)]), "redact").kept
     calls = json.loads(new["messages"][0][1]["tool_calls"])
     assert json.loads(calls[0]["function"]["arguments"]) == {"password": "[password]"}
+
+
+@pytest.mark.parametrize("action", ["redact", "pseudonym", "drop", "keep"])
+def test_what_is_in_json_is_counted_once(action: str) -> None:
+    turns = (Message("user", "Go."), Message("assistant", None, tool_calls=CALL))
+    made = protect(record_frame([Record(turns, "a", "b", NOW)]), action)  # pyright: ignore[reportArgumentType]
+    assert made.counts.rows() == [("email", 1, 1), ("phone", 1, 1), ("card", 1, 1)]
 
 
 def test_dropped_records_say_why_and_none_is_lost() -> None:
@@ -193,6 +206,29 @@ def test_no_record_is_lost(said: list[str]) -> None:
 def test_columns_never_miss_what_is_found(said: list[str]) -> None:
     suspected = suspects(pl.Series(said, dtype=pl.String)).to_list()
     assert [text for text, may in zip(said, suspected, strict=True) if find(text) and not may] == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(shaped)).flatmap(shaped.__getitem__), st.sampled_from(["", *"a1 ="]))
+@example("password\x1f= hunter22", "")
+@example("secret =>   'abcdefgh12345678'", "")
+@example("authorization \u00a0= bas\u0131c abcdef", "")
+def test_columns_never_miss_what_a_rule_describes(text: str, before: str) -> None:
+    text = (before + text).encode("utf-8", "replace").decode()
+    assert suspects(pl.Series([text])).item() or find(text) == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_number_begins_and_is_as_its_rule_says(data: st.DataObject) -> None:
+    at = data.draw(st.sampled_from([i for i, rule in enumerate(RULES) if not rule.needles]))
+    match = RULES[at].pattern.search(data.draw(shaped[at]))
+    if match:
+        assert match[0][0] in RULES[at].first
+        assert RULES[at].needs in match[0]
+        digits = re.search("[0-9]{2}" if RULES[at].lettered else "[0-9]", match[0])
+        assert digits is not None
+        assert digits.start() in RULES[at].ahead
 
 
 def test_columns_never_miss_what_is_labelled() -> None:

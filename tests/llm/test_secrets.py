@@ -339,6 +339,23 @@ def test_no_personal_data_of_an_answer_that_breaks_its_schema_is_kept(
     assert not leaks(kept_by(log), *PERSONAL.values())
 
 
+def test_no_password_of_a_tool_call_is_kept(server: Server, log: EventLog, client: Client):
+    asked, said = ('{"password": "hunter22"}', '{"password": "hunter33"}')
+    answer = answered()
+    function = {"name": "log_in", "arguments": said}
+    answer["choices"][0]["message"]["tool_calls"] = [
+        {"id": "2", "type": "function", "function": function}
+    ]
+    server.answer = lambda seen: say(answer)
+    call = ToolCall(id="1", name="log_in", arguments=asked)
+    messages = (Message(role="user", content="Go."), Message(role="assistant", content=(call,)))
+    reply = client.generate(Request(model="openai/some-model", messages=messages))
+    kept = kept_by(log)
+    assert said in [part.arguments for part in reply.parts if isinstance(part, ToolCall)]
+    assert [secret for secret in ("hunter22", "hunter33") if secret in kept] == []
+    assert "[password]" in kept
+
+
 def test_no_key_is_kept_by_the_response_cache(server: Server, log: EventLog, client: Client):
     key = key_of("openai")
     client.generate(ask(), cache="both")

@@ -10,6 +10,7 @@ import random
 import re
 import string
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Labelled(NamedTuple):
     spans: tuple[Span, ...]
 
 
+@cache
 def labelled(path: Path = LABELLED) -> tuple[Labelled, ...]:
     """Every text of the set; the same keys are drawn each time."""
     return tuple(_rows(path))
