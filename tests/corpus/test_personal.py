@@ -165,7 +165,7 @@ def test_secrets_are_never_imitated() -> None:
                 assert stand_in(span.kind, text, "s") == f"[{span.kind}]"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(many)
 def test_after_redaction_nothing_is_found_and_doing_it_again_changes_nothing(
     said: list[str],
@@ -178,7 +178,7 @@ def test_after_redaction_nothing_is_found_and_doing_it_again_changes_nothing(
     assert protect(kept, "redact").kept.equals(kept)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(many, salts)
 def test_stand_ins_are_the_same_in_every_batch_and_stay(said: list[str], salt: str) -> None:
     frame = record_frame([record(text) for text in said])
@@ -190,7 +190,7 @@ def test_stand_ins_are_the_same_in_every_batch_and_stay(said: list[str], salt: s
     assert protect(whole.kept, "pseudonym", salt=salt).kept.equals(whole.kept)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(many)
 def test_no_record_is_lost(said: list[str]) -> None:
     frame = record_frame([record(text) for text in said])
@@ -201,16 +201,18 @@ def test_no_record_is_lost(said: list[str]) -> None:
     assert (counts.height == 0) == (dropped.height == 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(many)
 def test_columns_never_miss_what_is_found(said: list[str]) -> None:
     suspected = suspects(pl.Series(said, dtype=pl.String)).to_list()
     assert [text for text, may in zip(said, suspected, strict=True) if find(text) and not may] == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(shaped)).flatmap(shaped.__getitem__), st.sampled_from(["", *"a1 ="]))
 @example("password\x1f= hunter22", "")
+@example("0@0.0.AA", "")
+@example("X-0000000A", "")
 @example("secret =>   'abcdefgh12345678'", "")
 @example("authorization \u00a0= bas\u0131c abcdef", "")
 def test_columns_never_miss_what_a_rule_describes(text: str, before: str) -> None:
@@ -218,7 +220,7 @@ def test_columns_never_miss_what_a_rule_describes(text: str, before: str) -> Non
     assert suspects(pl.Series([text])).item() or find(text) == ()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_number_begins_and_is_as_its_rule_says(data: st.DataObject) -> None:
     at = data.draw(st.sampled_from([i for i, rule in enumerate(RULES) if not rule.needles]))

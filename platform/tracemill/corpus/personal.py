@@ -127,7 +127,9 @@ def _cells(
         some = chosen.arg_true()
         rows, values = some.to_list(), texts.gather(some).to_list()
         if names and column == "content":
-            new: Iterable[Redacted] = _named(values, change, action, salt)
+            once = dict.fromkeys(values)
+            told = dict(zip(once, _named(list(once), change, action, salt), strict=True))
+            new: Iterable[Redacted] = map(told.__getitem__, values)
         else:
             new = (redact_json(v, change) if column in JSONS else change(v) for v in values)
         for turn, owner, (text, counts) in zip(rows, owners.gather(some), new, strict=True):
@@ -230,17 +232,19 @@ def _rewritten(
 ) -> "pl.DataFrame":
     import polars as pl
 
-    tools = pl.DataFrame(
-        [(cell.record, cell.text) for cell in cells if cell.turn < 0],
-        schema={"record": pl.Int64, "new tools": pl.String},
-        orient="row",
-    )
-    messages = _retold(turns.with_columns(owners), [cell for cell in cells if cell.turn >= 0])
+    said = [cell for cell in cells if cell.turn >= 0]
+    tools = [(cell.record, cell.text) for cell in cells if cell.turn < 0]
+    new: dict[str, pl.DataFrame] = {}
+    if said:
+        new["messages"] = _retold(turns.with_columns(owners), said)
+    if tools:
+        schema = {"record": pl.Int64, "new tools": pl.String}
+        new["tools"] = pl.DataFrame(tools, schema=schema, orient="row")
     marked = frame.with_columns(pl.int_range(pl.len()).alias("record"))
-    for new in (messages, tools):
-        marked = marked.join(new, on="record", how="left", maintain_order="left")
+    for changed in new.values():
+        marked = marked.join(changed, on="record", how="left", maintain_order="left")
     return marked.select(
-        pl.coalesce(f"new {name}", name).alias(name) if name in {"messages", "tools"} else name
+        pl.coalesce(f"new {name}", name).alias(name) if name in new else name
         for name in frame.columns
     )
 
@@ -254,7 +258,7 @@ def _retold(turns: "pl.DataFrame", cells: Sequence[_Cell]) -> "pl.DataFrame":
     said = turns.with_columns(pl.int_range(pl.len()).alias("turn")).filter(
         pl.col("record").is_in(records.implode())
     )
-    for column in (*TEXTS, *JSONS):
+    for column in sorted({cell.column for cell in cells}):
         rows = [(cell.turn, cell.text) for cell in cells if cell.column == column]
         new = pl.DataFrame(rows, schema={"turn": pl.Int64, "new": pl.String}, orient="row")
         said = said.join(new, on="turn", how="left", maintain_order="left")

@@ -97,7 +97,7 @@ def strong_password(text: str) -> bool:
 
 def dni(text: str) -> bool:
     """Spain, DNI and NIE: the letter is the number modulo 23 (Orden INT/2058/2008)."""
-    number = text[:-1].rstrip("-").translate(str.maketrans("XYZ", "012"))
+    number = text[:-1].replace("-", "").translate(str.maketrans("XYZ", "012"))
     return _DNI_LETTERS[int(number) % 23] == text[-1]
 
 

@@ -277,7 +277,7 @@ RULES: tuple[Rule, ...] = (
         rf"(?:{_WORD}\.){{1,8}}[A-Za-z\u0400-\u04ff]{{2,24}}",
         left=_ALNUM + _EUROPEAN + "._%+'-",
         reach=64,
-        hint=rf"[{_LETTER}._%+'-]@[{_LETTER}-]+\.[A-Za-z\u0400-\u04ff]",
+        hint=rf"[{_LETTER}._%+'-]@[{_LETTER}.-]+\.[A-Za-z\u0400-\u04ff]",
     ),
     _rule(
         "iban",
