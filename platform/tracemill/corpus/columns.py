@@ -62,11 +62,10 @@ def records_of(
         found.odd(),
     )
     base = _converted(_converted(base, "timestamp"), "rating")
-    kept = with_ids(_lineage(_said(_filtered(base, ~base["odd"]), place.recipe), place))
-    mask = pl.Series([False]).new_from_index(0, frame.height)
-    if kept.height == frame.height:
-        return kept.drop("row"), ~mask
-    return kept.drop("row"), mask.scatter(kept["row"], True)
+    plain = base.filter(~pl.col("odd")) if base["odd"].any() else base
+    kept = with_ids(_lineage(_said(plain, place.recipe), place))
+    mask = pl.Series([kept.height == frame.height]).new_from_index(0, frame.height)
+    return kept.drop("row"), mask if mask.all() else mask.scatter(kept["row"], True)
 
 
 def _said(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
@@ -75,10 +74,12 @@ def _said(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
 
     parts: list[pl.DataFrame] = []
     for name in [each for each in base.columns if each.startswith(_TURNS)]:
-        parts.append(_chats(_filtered(base, base[name].is_not_null()), name, recipe))
-        base = _filtered(base, base[name].is_null())
-    parts.append(_pairs(base, recipe))
-    parts = [part for part in parts if part.height] or parts[-1:]
+        missing = base[name].is_null() if base[name].has_nulls() else None
+        there = base if missing is None else base.filter(~missing)
+        parts.append(_chats(there, name, recipe))
+        base = base.clear() if missing is None else base.filter(missing)
+    if not parts or base.height:
+        parts.append(_pairs(base, recipe))
     whole = pl.concat([_with_system(part) for part in parts])
     return whole if whole["row"].is_sorted() else whole.sort("row")
 
@@ -182,7 +183,7 @@ def _at(frame: "pl.DataFrame", path: str) -> "list[tuple[pl.Expr, pl.DataType]]"
 
 
 def _turns(found: "pl.DataFrame") -> "pl.DataFrame":
-    """Turns as role, content, name and weight, whether one is odd and whether it is blank."""
+    """Turns as role, content, name and weight; whether one answers, is odd and is blank."""
     import polars as pl
 
     kinds = found.schema
@@ -205,6 +206,7 @@ def _turns(found: "pl.DataFrame") -> "pl.DataFrame":
         weight = pl.lit(None, pl.Int8)
     role = texts("role", "from").replace_strict(PLAIN_ROLES, default=None, return_dtype=pl.String)
     content, name = texts("content", "value"), texts("name")
+    blank = _is_blank(content)
     odd += [role.is_null(), content.is_null()]
     odd.append(weight.is_not_null() & ~weight.is_in([0, 1]))
     return found.select(
@@ -212,9 +214,14 @@ def _turns(found: "pl.DataFrame") -> "pl.DataFrame":
         content=content,
         name=pl.when(name != "").then(name),
         weight=pl.when(role == "assistant").then(weight.cast(pl.Int8, strict=False)),
+        answers=((role == "assistant") & ~blank).fill_null(False),
         odd=pl.any_horizontal(odd).fill_null(True),
-        blank=(content.str.strip_chars(fields.BLANKS) == "").fill_null(True),
+        blank=blank,
     )
+
+
+def _is_blank(text: "pl.Expr") -> "pl.Expr":
+    return (text.str.strip_chars(fields.BLANKS) == "").fill_null(True)
 
 
 def _is_empty_list(kind: Any) -> bool:
@@ -228,17 +235,17 @@ def _chats(found: "pl.DataFrame", name: str, recipe: Source) -> "pl.DataFrame":
     import numpy as np
     import polars as pl
 
-    found = _filtered(found, found[name].list.len() > 0)
-    if recipe.format == "pairs" or found.is_empty():
-        return found.clear().with_columns(pl.Series("messages", [], record_schema()["messages"]))
     counts = found[name].list.len().to_numpy().astype(np.int64)
+    if recipe.format == "pairs" or not counts.any():
+        return found.clear().with_columns(pl.Series("messages", [], record_schema()["messages"]))
+    found, counts = _filtered(found, pl.Series(counts > 0)), counts[counts > 0]
     starts = np.cumsum(counts) - counts
     turns = _turns(found[name].explode().struct.unnest())
-    answers = (turns["role"] == "assistant").fill_null(False) & ~turns["blank"]
+    answers, odd, blank = (turns[each].to_numpy() for each in ("answers", "odd", "blank"))
     places = np.arange(turns.height)
-    last = np.maximum.reduceat(np.where(answers.to_numpy(), places, -1), starts)
+    last = np.maximum.reduceat(np.where(answers, places, -1), starts)
     heard = places <= np.repeat(last, counts)
-    odd = turns["odd"].to_numpy() | (turns["blank"].to_numpy() & heard)
+    odd = odd | (blank & heard)
     plain = (last >= 0) & ~np.logical_or.reduceat(odd, starts)
     turns = _filtered(turns, pl.Series(heard & np.repeat(plain, counts)))
     messages = _messages(turns, (last - starts + 1)[plain])
@@ -266,9 +273,9 @@ def _with_system(found: "pl.DataFrame") -> "pl.DataFrame":
     import numpy as np
     import polars as pl
 
-    stands = (found["system"].str.strip_chars(fields.BLANKS) != "").fill_null(False)
-    if not stands.any():
+    if found["system"].null_count() == found.height:
         return found
+    stands = found.select(~_is_blank(pl.col("system"))).to_series()
     some = found.filter(stands)
     texts = pl.DataFrame({"role": "system", "content": some["system"]})
     first = _messages(texts, np.ones(some.height, np.int64))
@@ -285,18 +292,17 @@ def _pairs(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
         base = base.clear()
     query, response, context = map(pl.col, ("user_query", "assistant_response", "context"))
 
-    def blank(value: pl.Expr) -> pl.Expr:
-        return (value.str.strip_chars(fields.BLANKS) == "").fill_null(True)
-
     asked = (
-        pl.when(blank(context))
+        pl.when(_is_blank(context))
         .then(query)
         .when(pl.col("alpaca"))
         .then(pl.concat_str(query, context, separator="\n\n"))
         .otherwise(pl.concat_str(context, query, separator="\n\n"))
     )
-    found = base.with_columns(user_query=asked, odd=blank(query) | blank(response))
-    found = _filtered(found, ~found["odd"])
+    if base["context"].null_count() == base.height:
+        asked = query
+    found = base.with_columns(user_query=asked, odd=_is_blank(query) | _is_blank(response))
+    found = found.filter(~pl.col("odd")) if found["odd"].any() else found
     sides = found.select(pl.concat_arr("user_query", "assistant_response")).to_series()
     roles = pl.Series(["user", "assistant"] * found.height, dtype=pl.String)
     turns = pl.DataFrame({"role": roles, "content": sides.explode()})
@@ -308,8 +314,9 @@ def _converted(found: "pl.DataFrame", column: str) -> "pl.DataFrame":
     import polars as pl
 
     kind = record_schema()[column]
-    if found[column].dtype == pl.Null or found[column].is_null().all():
-        return found.with_columns(pl.lit(None, kind).alias(column))
+    if found[column].null_count() == found.height:
+        none = pl.Series(column, [None], kind).new_from_index(0, found.height)
+        return found.with_columns(none)
     given = found[column].unique()
     rule: Any = fields.timestamp if column == "timestamp" else fields.rating
     values: list[Any] = []
