@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from tracemill.corpus import fields
 from tracemill.corpus.chat import ROLE_NAMES
 from tracemill.corpus.recipe import Source
-from tracemill.corpus.records import Message, record_schema, with_ids
+from tracemill.corpus.records import listed, record_schema, with_ids
 from tracemill.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 
 PLAIN_ROLES = {
     name: role
@@ -248,24 +246,9 @@ def _chats(found: "pl.DataFrame", name: str, recipe: Source) -> "pl.DataFrame":
     odd = odd | (blank & heard)
     plain = (last >= 0) & ~np.logical_or.reduceat(odd, starts)
     turns = _filtered(turns, pl.Series(heard & np.repeat(plain, counts)))
-    messages = _messages(turns, (last - starts + 1)[plain])
+    turns = turns.select("role", "content", "name", "weight")
+    messages = listed(turns, (last - starts + 1)[plain])
     return _filtered(found, pl.Series(plain)).with_columns(messages)
-
-
-def _messages(turns: "pl.DataFrame", counts: "NDArray[np.int64]") -> "pl.Series":
-    """Turns, so many a row, as lists: Arrow makes them of offsets, where Polars would copy."""
-    import numpy as np
-    import polars as pl
-    import pyarrow as pa
-
-    given = {name: turns[name] for name in Message._fields if name in turns.columns}
-    kinds = dict(cast(Any, record_schema()["messages"]).inner)
-    none = {name: pl.lit(None) for name in kinds}
-    said = turns.select(**none | given).cast(kinds)
-    offsets = pa.array(np.append(0, np.cumsum(counts, dtype=np.int64)))
-    inner = said.to_struct().to_arrow(compat_level=pl.CompatLevel.newest())
-    lists = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, inner))  # pyright: ignore[reportUnknownMemberType]
-    return cast("pl.Series", lists).alias("messages")
 
 
 def _with_system(found: "pl.DataFrame") -> "pl.DataFrame":
@@ -278,7 +261,7 @@ def _with_system(found: "pl.DataFrame") -> "pl.DataFrame":
     stands = found.select(~_is_blank(pl.col("system"))).to_series()
     some = found.filter(stands)
     texts = pl.DataFrame({"role": "system", "content": some["system"]})
-    first = _messages(texts, np.ones(some.height, np.int64))
+    first = listed(texts, np.ones(some.height, np.int64))
     some = some.with_columns(first.list.concat(some["messages"]))
     return pl.concat([found.filter(~stands), some])
 
@@ -306,7 +289,7 @@ def _pairs(base: "pl.DataFrame", recipe: Source) -> "pl.DataFrame":
     sides = found.select(pl.concat_arr("user_query", "assistant_response")).to_series()
     roles = pl.Series(["user", "assistant"] * found.height, dtype=pl.String)
     turns = pl.DataFrame({"role": roles, "content": sides.explode()})
-    return found.with_columns(_messages(turns, np.full(found.height, 2)))
+    return found.with_columns(listed(turns, np.full(found.height, 2)))
 
 
 def _converted(found: "pl.DataFrame", column: str) -> "pl.DataFrame":

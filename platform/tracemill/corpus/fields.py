@@ -89,7 +89,10 @@ def reach(row: dict[str, Any], path: str) -> Any:
 
 def first(row: dict[str, Any], paths: tuple[str, ...]) -> Any:
     """The first value at one of these paths that is not null."""
-    return next((value for path in paths if (value := reach(row, path)) is not None), None)
+    for path in paths:
+        if (value := reach(row, path)) is not None:
+            return value
+    return None
 
 
 def text(value: Any, what: str, *, may_be_blank: bool = False) -> str:

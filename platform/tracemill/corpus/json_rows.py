@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from tracemill.corpus.formats import (
     MAX_ROW_BYTES,
+    PIECE_BYTES,
     UNREADABLE,
     Line,
     Rows,
@@ -298,11 +299,18 @@ def json_array(path: Path, recipe: Source, by_columns: bool) -> Iterator[Rows]:
             yield Rows(numbers, lines.__getitem__)
 
 
+def _steps(file: IO[bytes]) -> Iterator[bytes]:
+    """Small parts of the chunks: what is wrong in a text is told by counting its lines so far."""
+    for chunk in chunks(file):
+        for start in range(0, len(chunk), PIECE_BYTES):
+            yield chunk[start : start + PIECE_BYTES]
+
+
 class _Window:
     """The part of a text that is being read."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.chunks = chunks(file)
+        self.steps = _steps(file)
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.text, self.at, self.number = "", 0, 1
         self.ended, self.trouble = False, ""
@@ -314,10 +322,15 @@ class _Window:
         line = self.text.rfind("\n", 0, self.at) + 1
         kept = line if self.at - line < MAX_INDENT else self.at
         self.text, self.at = self.text[kept:], self.at - kept
+        # As much as there is: a long row is tried again a few times only.
+        parts, wanted = [b""], len(self.text)
         try:
-            chunk = next(self.chunks, b"")
+            while wanted >= 0 and (step := next(self.steps, b"")):
+                parts.append(step)
+                wanted -= len(step)
         except UNREADABLE as error:
-            chunk, self.trouble = b"", cut(error)
+            self.trouble = cut(error)
+        chunk = b"".join(parts)
         self.ended = not chunk
         self.text += self.decoder.decode(chunk, self.ended)
         return not self.ended
@@ -381,7 +394,8 @@ class _Window:
 
     def _to_the_next(self) -> bool:
         """To the next line that begins with { in the column where this one begins."""
-        line = self.text[self.text.rfind("\n", 0, self.at) + 1 :][:MAX_INDENT]
+        start = self.text.rfind("\n", 0, self.at) + 1
+        line = self.text[start : start + MAX_INDENT]
         begins = f"\n{line[: len(line) - len(line.lstrip())]}{{"
         while (found := self.text.find(begins, self.at)) < 0:
             self._pass(max(self.at, len(self.text) - len(begins)))

@@ -9,12 +9,12 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 BATCH_ROWS = 10_000
 
@@ -108,11 +108,16 @@ def record_schema() -> "dict[str, pl.DataType]":
     import polars as pl
 
     text = pl.String()
-    message: dict[str, pl.DataType] = dict.fromkeys(Message._fields, text)
-    message["weight"] = pl.Int8()
-    schema: dict[str, pl.DataType] = {"record_id": text, "messages": pl.List(pl.Struct(message))}
+    messages = pl.List(pl.Struct(_turn_schema()))
+    schema: dict[str, pl.DataType] = {"record_id": text, "messages": messages}
     schema |= {name: text for name in Record._fields if name != "messages"}
     return schema | {"timestamp": pl.Datetime("us", "UTC"), "rating": pl.Float64()}
+
+
+def _turn_schema() -> "dict[str, pl.DataType]":
+    import polars as pl
+
+    return dict.fromkeys(Message._fields, pl.String()) | {"weight": pl.Int8()}
 
 
 def record_frame(rows: Sequence[Record]) -> "pl.DataFrame":
@@ -120,10 +125,29 @@ def record_frame(rows: Sequence[Record]) -> "pl.DataFrame":
     import polars as pl
 
     schema = record_schema()
-    columns = {name: [getattr(row, name) for row in rows] for name in Record._fields}
-    columns["messages"] = [[turn._asdict() for turn in row.messages] for row in rows]
-    rest = {name: kind for name, kind in schema.items() if name != "record_id"}
-    return with_ids(pl.DataFrame({name: columns[name] for name in rest}, schema=rest))
+    names = [name for name in Record._fields if name != "messages"]
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    turns = [turn for row in rows for turn in row.messages]
+    counts = [len(row.messages) for row in rows]
+    messages = listed(pl.DataFrame(turns, schema=_turn_schema(), orient="row"), counts)
+    rest = {name: kind for name, kind in schema.items() if name in columns}
+    return with_ids(pl.DataFrame(columns, schema=rest).insert_column(0, messages))
+
+
+def listed(turns: "pl.DataFrame", counts: "ArrayLike") -> "pl.Series":
+    """A column `messages` of turns, so many a row; fields of a message that are no columns are
+    null. Arrow makes lists of offsets, where Polars would copy."""
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+
+    kinds = _turn_schema()
+    given: dict[str, Any] = {name: pl.lit(None) for name in kinds}
+    said = turns.select(**given | {each.name: each for each in turns}).cast(kinds)
+    offsets = pa.array(np.append(0, np.cumsum(counts, dtype=np.int64)))
+    inner = said.to_struct().to_arrow(compat_level=pl.CompatLevel.newest())
+    lists = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, inner))  # pyright: ignore[reportUnknownMemberType]
+    return cast("pl.Series", lists).alias("messages")
 
 
 def with_ids(frame: "pl.DataFrame") -> "pl.DataFrame":
