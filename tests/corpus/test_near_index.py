@@ -20,8 +20,15 @@ from polars.testing import assert_frame_equal
 from tests.corpus.test_dedup import WHEN, frame
 from tracemill.corpus import records
 from tracemill.corpus.dedup import NearIndex, add, clusters, decide, deduplicate, groups
-from tracemill.corpus.near.bands import Policy
+from tracemill.corpus.near.bands import RECALL, STRICT, Policy
 from tracemill.errors import InputError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test kills is a process, which loses nothing that was written: waiting for the disk
+    would show nothing here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def rows(count: int, seed: int = 1) -> pl.DataFrame:
@@ -141,6 +148,24 @@ def test_groups_for_a_split_come_from_an_index_too(tmp_path: Path):
     found = dict(groups(index.decisions()).rows())
     expected = clusters(whole, fields="answer")
     assert [found[each] for each in whole["record_id"]] == expected.to_list()
+
+
+def test_a_stricter_index_finds_what_the_bands_missed(tmp_path: Path):
+    """Pairs at the threshold: of 21 x 6 bands some are missed, of 25 x 5 none."""
+    chance, pairs = random.Random(4), list[tuple[str, str]]()
+    for _ in range(1_500):
+        words = [f"w{chance.randrange(9_000)}" for _ in range(49)]
+        pairs += [("", " ".join(words)), ("", " ".join([*words[:44], "other", *words[45:]]))]
+    whole = frame(*pairs)
+    found: list[int] = []
+    for recall in (RECALL, STRICT):
+        index = NearIndex(tmp_path / str(recall), policy="component", recall=recall)
+        add(index, whole)
+        found.append(index.decisions()["reason"].count())
+        assert clusters(whole, fields="both", recall=recall).n_unique() == 3_000 - found[-1]
+    assert 1_480 < found[0] < found[1] >= 1_499
+    with pytest.raises(UsageError, match="made with bands 25, not 21"):
+        NearIndex(tmp_path / str(STRICT), policy="component")
 
 
 def test_segments_are_merged_and_few(tmp_path: Path):

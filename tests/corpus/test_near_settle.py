@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemill.corpus.near import settle
-from tracemill.corpus.near.bands import Policy, Rule, bands, meeting, rule
+from tracemill.corpus.near.bands import RECALL, STRICT, Policy, Rule, bands, meeting, rule
 from tracemill.corpus.sketch import Sketches, sketch, to_minhash
 
 VOCABULARY = [f"w{number}" for number in range(40)]
@@ -86,7 +86,7 @@ class Oracle:
     def near(self, one: int, other: int) -> float:
         """Their Jaccard similarity where they meet and look alike enough, else 0."""
         left, right = self.sets[one], self.sets[other]
-        if not left or not right:
+        if not left or not right or len(left) == len(right) == 1:
             return 0.0
         rows = self.part.signatures[one], self.part.signatures[other]
         banded = [row[: self.by.bands * self.by.rows].reshape(-1, self.by.rows) for row in rows]
@@ -140,7 +140,7 @@ def same(one: settle.Decisions, other: settle.Decisions) -> None:
 
 @pytest.mark.parametrize("plain", [True, False])
 @given(TEXTS, st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_stars_are_those_of_the_definition(plain: bool, seeds: Any, threshold: float):
     by = rule(threshold)
     whole = part(made(seeds), by)
@@ -153,7 +153,7 @@ def test_stars_are_those_of_the_definition(plain: bool, seeds: Any, threshold: f
 
 @pytest.mark.parametrize("plain", [True, False])
 @given(TEXTS, st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_components_are_those_of_the_definition(plain: bool, seeds: Any, threshold: float):
     by = rule(threshold, "component")
     whole = part(made(seeds), by)
@@ -174,7 +174,7 @@ def test_components_are_those_of_the_definition(plain: bool, seeds: Any, thresho
     st.booleans(),
     st.sampled_from(POLICIES),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_in_any_batches_with_any_threads_the_decisions_are_those_of_one_pass(
     seeds: Any, at: list[int], threads: int, plain: bool, policy: Policy
 ):
@@ -206,13 +206,13 @@ def corpus(texts: int, seed: int) -> list[str]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_compiled_and_plain_agree_on_many_texts_in_blocks(policy: Policy):
     by = rule(0.8, policy)
-    texts = [*corpus(5_000, 5), *(ALIKE.format(number=number) for number in range(1_000))]
+    texts = [*corpus(3_000, 5), *(ALIKE.format(number=number) for number in range(500))]
     whole = part(texts, by)
     np.testing.assert_array_equal(whole.tags, part(texts, by, plain=False).tags)
     plain = settle.decide([whole], by, plain=True)
-    assert 1_000 < (plain.kept != np.arange(6_000)).sum() < 4_000
+    assert 600 < (plain.kept != np.arange(3_500)).sum() < 2_500
     same(settle.decide([whole], by, threads=3, plain=False), plain)
-    same(settle.decide(cut(whole, 1, 2_500, 2_500, 5_999), by, plain=False), plain)
+    same(settle.decide(cut(whole, 1, 2_500, 2_500, 3_499), by, plain=False), plain)
 
 
 def test_of_all_pairs_at_or_above_the_threshold_999_in_1000_are_found():
@@ -268,7 +268,8 @@ def test_one_template_many_times_takes_time_in_proportion(policy: Policy, text: 
 
 def test_equal_digests_of_different_texts_delete_nothing():
     by = rule(0.8)
-    whole = part(["one two three", "four five six", "one two three"], by)
+    one, other = "one two three four five six", "seven eight nine ten eleven twelve"
+    whole = part([one, other, one], by)
     collided = whole._replace(digests=np.zeros_like(whole.digests) + np.uint64(7))
     # They meet in no band, so they must be brought together for the digests to be compared.
     met = collided._replace(tags=np.ones_like(whole.tags))
@@ -294,6 +295,28 @@ def test_bands_reach_the_recall_that_they_promise():
         assert count * rows <= 128
         assert count >= 2
         assert meeting(threshold, count, rows) >= 0.998
+
+
+def test_a_stricter_recall_takes_other_bands():
+    assert bands(0.8, STRICT) == (25, 5)
+    assert rule(0.8, "component", STRICT)[2:] == (25, 5)
+    for threshold in (0.5, 0.7, 0.9):
+        assert meeting(threshold, *bands(threshold, STRICT)) >= STRICT > RECALL
+        assert bands(threshold, STRICT)[1] <= bands(threshold)[1]
+
+
+def test_different_words_with_one_hash_are_not_alike():
+    """The only shingle of a short text has 32 bits: of a million, a hundred pairs are equal."""
+    by = rule(0.8, "component")
+    whole = part(["yes", "no", "yes", "one two three four five six"], by)
+    collided = whole._replace(
+        signatures=whole.signatures[[0, 0, 0, 3]],
+        shingles=np.concatenate([whole.shingles[[0, 0, 0]], whole.shingles[3:]]),
+        tags=whole.tags[[0, 0, 0, 3]],
+    )
+    for plain in (True, False):
+        decided = settle.decide([collided], by, plain=plain)
+        assert decided.kept[0] == decided.kept[2] != decided.kept[1]
 
 
 def test_what_meets_is_what_meets_in_datasketch():

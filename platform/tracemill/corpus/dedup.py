@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 from tracemill.corpus import records, sketch
 from tracemill.corpus.near import index as near
 from tracemill.corpus.near import settle
-from tracemill.corpus.near.bands import Policy, bands, rule
+from tracemill.corpus.near.bands import RECALL, STRICT, Policy, Rule, bands, rule
 from tracemill.corpus.near.explain import Explanation, compare
 from tracemill.corpus.near.index import NearIndex
 from tracemill.corpus.records import Judged
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
+    "RECALL",
+    "STRICT",
     "Explanation",
     "Fields",
     "NearIndex",
@@ -63,7 +65,7 @@ def deduplicate(
             any of those that the same one stays for.
         threads: as many as there are cores by default; changes no result.
     """
-    decisions = _decisions(frame, fields, threshold, policy, threads)
+    decisions = _decisions(frame, fields, rule(threshold, policy), threads)
     return decide(frame, decisions)
 
 
@@ -133,14 +135,24 @@ def clusters(
     *,
     fields: Fields = "prompt",
     threshold: float = 0.8,
+    recall: float = RECALL,
     threads: int | None = None,
 ) -> "pl.Series":
     """For each record the id of its group: records that near-duplicates lead to from one another.
 
     Splits that keep groups together have no near-duplicates across. A group is named by its
     smallest record id.
+
+    Args:
+        frame: records.
+        fields: what is compared.
+        threshold: least Jaccard similarity of word 5-grams, in (0, 1].
+        recall: least share of the pairs at the threshold that are compared, below 1; of all pairs
+            above it more. `STRICT` checks what was split by the default.
+        threads: as many as there are cores by default; changes no result.
     """
-    found = groups(_decisions(frame, fields, threshold, "component", threads))
+    by = rule(threshold, "component", recall)
+    found = groups(_decisions(frame, fields, by, threads))
     rows = frame.select("record_id").join(found, on="record_id", how="left", maintain_order="left")
     return rows["group_id"]
 
@@ -202,7 +214,7 @@ def texts(frame: "pl.DataFrame", fields: Fields) -> "pl.Series":
 
 
 def _decisions(
-    frame: "pl.DataFrame", fields: Fields, threshold: float, policy: Policy, threads: int | None
+    frame: "pl.DataFrame", fields: Fields, by: Rule, threads: int | None
 ) -> "pl.DataFrame":
     """As `NearIndex.decisions`, with nothing on disk."""
     import polars as pl
@@ -213,7 +225,6 @@ def _decisions(
     best = rows.group_by("record_id").agg(pl.col("quality").max())
     ranked = once.drop("quality").join(best, on="record_id", how="left", maintain_order="left")
     found = sketch.sketch(ranked["text"], threads=threads)
-    by = rule(threshold, policy)
     tags = settle.tags(found.signatures, by)
     part = settle.Part(ranked.drop("text"), *found, tags)
     decided = settle.decide([part], by, threads=threads)

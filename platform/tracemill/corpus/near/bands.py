@@ -11,6 +11,8 @@ from tracemill.corpus.sketch import PERMUTATIONS
 
 RECALL = 0.998
 """The least share of pairs just at the threshold that must meet; of all pairs above it, more."""
+STRICT = 0.9999
+"""For a check of what was found by `RECALL`: other bands, so that it does not miss the same."""
 DEVIATIONS = 4
 """A pair is verified unless its signatures promise less than the threshold by so many standard
 deviations of a binomial estimate: 1 pair in 30,000 at the threshold is lost."""
@@ -38,9 +40,9 @@ class Rule(NamedTuple):
         return math.ceil(PERMUTATIONS * (self.threshold - DEVIATIONS * error))
 
 
-def rule(threshold: float, policy: Policy = "star") -> Rule:
+def rule(threshold: float, policy: Policy = "star", recall: float = RECALL) -> Rule:
     """The rule for a threshold, with `bands` for it."""
-    return Rule(threshold, policy, *bands(threshold))
+    return Rule(threshold, policy, *bands(threshold, recall))
 
 
 def bands(threshold: float, recall: float = RECALL) -> tuple[int, int]:

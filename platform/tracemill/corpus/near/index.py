@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracemill.corpus.near import manifest, segments, settle
-from tracemill.corpus.near.bands import Policy, Rule, rule
+from tracemill.corpus.near.bands import RECALL, Policy, Rule, rule
 from tracemill.corpus.near.manifest import Manifest, Segment
 from tracemill.corpus.near.settle import Decisions, Part
 from tracemill.corpus.sketch import Sketches
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FAN_OUT = 16
 """So many segments of a level become one of the next."""
+LARGE = 1 << 18
+"""No segment of more texts is made by merging: it would be written again for nothing."""
 
 
 class NearIndex:
@@ -39,6 +41,7 @@ class NearIndex:
         fields: str = "both",
         threshold: float = 0.8,
         policy: Policy = "star",
+        recall: float = RECALL,
         threads: int | None = None,
         plain: bool | None = None,
     ) -> None:
@@ -49,6 +52,7 @@ class NearIndex:
             fields: which text of the records is compared: kept so that none are mixed.
             threshold: least Jaccard similarity, in (0, 1].
             policy: `star` or `component`.
+            recall: least share of the pairs at the threshold that are compared, below 1.
             threads: as many as there are cores by default.
             plain: whether to do without compiled kernels; decided by the number of texts.
 
@@ -57,7 +61,7 @@ class NearIndex:
             UsageError: the index was made with other settings.
         """
         self.folder, self.fields = folder, fields
-        self.rule: Rule = rule(threshold, policy)
+        self.rule: Rule = rule(threshold, policy, recall)
         self._threads, self._plain = threads, plain
         self._parts: dict[str, list[Part]] = {}
         with manifest.locked(folder):
@@ -142,12 +146,12 @@ class NearIndex:
     def _merged(self, files: tuple[Segment, ...]) -> tuple[Segment, ...]:
         """The last `FAN_OUT` segments as one where they have the same level, and so on."""
         last = files[-FAN_OUT:]
-        if len(last) < FAN_OUT or len({segment.level for segment in last}) > 1:
+        rows = sum(segment.rows for segment in last)
+        if len(last) < FAN_OUT or len({segment.level for segment in last}) > 1 or rows > LARGE:
             return files
         level = last[0].level + 1
         file = f"{last[-1].file.removesuffix('.arrow')}-{level}.arrow"
         segments.merge(self.folder / file, [self.folder / segment.file for segment in last])
-        rows = sum(segment.rows for segment in last)
         return self._merged((*files[:-FAN_OUT], Segment(file, rows, level)))
 
     def _decide(self) -> Decisions:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracemill.corpus.kernels.instructions import load32
-from tracemill.corpus.kernels.jit import kernel
+from tracemill.corpus.kernels.instructions import load32, ones
+from tracemill.corpus.kernels.jit import kernel, part
 from tracemill.corpus.near.block import (
     Block,
     Hashes,
@@ -50,7 +50,8 @@ def star(
 ) -> tuple[Indices, Similarities]:
     kept, near = np.empty(len(firsts), np.int32), np.empty(len(firsts))
     places = _places(block)
-    _star(places, firsts, threshold, slots, window, _work(places, firsts), kept, near)
+    work = _work(places, firsts)
+    _star(places, _marks(places), firsts, threshold, slots, window, work, kept, near)
     return kept, near
 
 
@@ -68,7 +69,8 @@ def spread(
     more = np.empty((kept.size, 2), np.int32)
     places = _places(block)
     work = _work(places, firsts)
-    found = _spread(places, firsts, threshold, slots, window, work, parent, more)
+    marks = _marks(places)
+    found = _spread(places, marks, firsts, threshold, slots, window, work, parent, more)
     edges = np.concatenate([np.stack([dropped, kept[dropped]], axis=1), more[: found.size]])
     how = np.concatenate([near[dropped], found])
     _rooted(places, edges, how, parent, threshold, _table(places), kept, near, via)
@@ -97,6 +99,13 @@ def _places(block: Block) -> Places:
     return places
 
 
+def _marks(places: Places) -> Tables:
+    """(m, 8): 512 bits a text, of which each shingle has set one."""
+    marks = np.zeros((places.sizes.size, 8), np.uint64)
+    _mark(places, marks)
+    return marks
+
+
 def _work(places: Places, firsts: Indices):
     """Arrays to work in: the newest text of each bucket, the one before each text in its buckets,
     the last text that each was compared with, and a table."""
@@ -109,7 +118,7 @@ def _table(places: Places) -> Tables:
     return np.zeros(room(8 * int(places.sizes.max(initial=1))), np.uint64)
 
 
-@kernel
+@part
 def _tag(signature, band, rows):
     mixed = np.uint32(0)
     empty = True
@@ -130,7 +139,7 @@ def _tags(signatures, rows, found):
             found[text, band] = _tag(signatures[text], band, rows)
 
 
-@kernel
+@part
 def _find(parent, text):
     while parent[text] != text:
         parent[text] = parent[parent[text]]
@@ -138,7 +147,7 @@ def _find(parent, text):
     return text
 
 
-@kernel
+@part
 def _union(parent, one, other):
     one, other = _find(parent, one), _find(parent, other)
     if one < other:
@@ -202,7 +211,7 @@ def join(parent, other):
             _union(parent, text, np.int64(other[text]))
 
 
-@kernel
+@part
 def _hash(array, at):
     return load32(array + np.uint64(4 * at))
 
@@ -228,19 +237,38 @@ def _equal(places, digests, table, same):
 
 
 @kernel
-def _promising(places, one, other, slots, threshold):
-    """Whether sizes and signatures leave it possible that the pair reaches the threshold."""
+def _mark(places, marks):
+    _, shingles, sizes = places
+    for text in range(marks.shape[0]):
+        for at in range(sizes[text]):
+            shingle = _hash(shingles[text], at)
+            bit = np.uint64(1) << np.uint64(shingle & np.uint32(63))
+            marks[text, shingle >> np.uint32(6) & np.uint32(7)] |= bit
+
+
+@part
+def _promising(places, marks, one, other, slots, threshold):
+    """Whether sizes, marks and signatures leave it possible that the pair reaches the threshold.
+
+    A shingle of one text alone makes at most one bit differ, so the bits that differ bound how many
+    are shared (Sandes, Teodoro, Melo: Bitmap filter, 2020): seldom, in texts from one template.
+    """
     signatures, _, sizes = places
-    if min(sizes[one], sizes[other]) / max(sizes[one], sizes[other]) < threshold:
+    left, right = sizes[one], sizes[other]
+    if min(left, right) / max(left, right) < threshold:
+        return False
+    differ = 0
+    for word in range(marks.shape[1]):
+        differ += ones(marks[one, word] ^ marks[other, word])
+    if left + right - differ < 2.0 * threshold / (1.0 + threshold) * (left + right) - 0.001:
         return False
     alike = np.int32(0)
-    left, right = signatures[one], signatures[other]
     for slot in range(PERMUTATIONS):
-        alike += np.int32(_hash(left, slot) == _hash(right, slot))
+        alike += np.int32(_hash(signatures[one], slot) == _hash(signatures[other], slot))
     return alike >= slots
 
 
-@kernel
+@part
 def _slots(size):
     slots = 8
     while slots < 8 * size:
@@ -248,7 +276,7 @@ def _slots(size):
     return slots
 
 
-@kernel
+@part
 def _hold(table, places, text, stamp):
     """Enter a text's shingles, each beside the stamp; entries with another stamp are void."""
     _, shingles, sizes = places
@@ -261,11 +289,13 @@ def _hold(table, places, text, stamp):
         table[slot] = np.uint64(stamp) << np.uint64(32) | np.uint64(shingle)
 
 
-@kernel
+@part
 def _jaccard(table, stamp, places, text, other, threshold):
     """Of the text that is held and another; 0 once it cannot reach the threshold any more."""
     _, shingles, sizes = places
     left, right = sizes[text], sizes[other]
+    if left + right == 2:
+        return 0.0
     mask = np.uint64(_slots(left) - 1)
     may_miss = right - np.int64(threshold * (left + right) / (1.0 + threshold)) + 1
     missed = 0
@@ -283,7 +313,7 @@ def _jaccard(table, stamp, places, text, other, threshold):
 
 
 @kernel
-def _star(places, firsts, threshold, slots, window, work, kept, near):
+def _star(places, marks, firsts, threshold, slots, window, work, kept, near):
     newest, older, seen, table = work
     for text in range(firsts.shape[0]):
         stamp, held = np.uint64(text + 1), False
@@ -293,7 +323,7 @@ def _star(places, firsts, threshold, slots, window, work, kept, near):
             while star >= 0 and left > 0:
                 if seen[star] != text:
                     seen[star] = text
-                    if _promising(places, text, star, slots, threshold):
+                    if _promising(places, marks, text, star, slots, threshold):
                         if not held:
                             _hold(table, places, text, stamp)
                             held = True
@@ -310,7 +340,7 @@ def _star(places, firsts, threshold, slots, window, work, kept, near):
             newest[firsts[text, band], band] = text
 
 
-@kernel
+@part
 def _mixed(firsts, parent):
     """For each bucket, by its first text, whether it holds texts of several components."""
     mixed = np.zeros(firsts.shape, np.bool_)
@@ -322,7 +352,7 @@ def _mixed(firsts, parent):
 
 
 @kernel
-def _spread(places, firsts, threshold, slots, window, work, parent, edges):
+def _spread(places, marks, firsts, threshold, slots, window, work, parent, edges):
     """Verified pairs between components, in `edges` (one, other) and the array that is returned."""
     mixed = _mixed(firsts, parent)
     newest, older, seen, table = work
@@ -339,7 +369,7 @@ def _spread(places, firsts, threshold, slots, window, work, parent, edges):
                 if seen[other] != text:
                     seen[other] = text
                     if _find(parent, text) != _find(parent, np.int64(other)) and _promising(
-                        places, text, other, slots, threshold
+                        places, marks, text, other, slots, threshold
                     ):
                         if not held:
                             _hold(table, places, text, stamp)

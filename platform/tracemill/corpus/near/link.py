@@ -15,6 +15,8 @@ from tracemill.corpus.near.block import Hashes, Indices, room
 
 SLICE = 1 << 16
 """Texts entered at a time: a table for one band then fits the processor's cache."""
+SCANS = 8
+"""So many scans of earlier texts at most: of more texts a larger part is entered at a time."""
 
 
 class _Slice(NamedTuple):
@@ -32,14 +34,15 @@ def components(tags: Sequence[Hashes], known: Indices, loops: Any, threads: int)
         threads: how many to use; changes no result.
     """
     bands = tags[0].shape[1] if tags else 0
-    slices = list(_slices(tags))
-    total = slices[-1].start + len(slices[-1].tags) if slices else 0
+    total = sum(map(len, tags))
+    size = max(SLICE, -(-(total - known.size) // SCANS))
+    slices = list(_slices(tags, size))
     parent = np.concatenate([known, np.arange(known.size, total, dtype=np.int32)])
     cuts = np.linspace(0, bands, min(threads, bands or 1) + 1).astype(int).tolist()
 
     def forest(low: int, high: int) -> Indices:
         own = parent.copy()
-        for piece in _after(slices, known.size):
+        for piece in _after(slices, known.size, size):
             _link(piece, slices, own, low, high, loops)
         return own
 
@@ -62,13 +65,13 @@ def _link(
             loops.probe(before, low, high, tables, parent, start, new.start)
 
 
-def _after(slices: Iterable[_Slice], known: int) -> Iterator[_Slice]:
+def _after(slices: Iterable[_Slice], known: int, most: int) -> Iterator[_Slice]:
     """The slices without the texts that are known, many small ones put together."""
     waiting: list[Hashes] = []
     start, size = known, 0
     for first, tags in slices:
         new = tags[max(known - first, 0) :]
-        if size and size + len(new) > SLICE:
+        if size and size + len(new) > most:
             yield _Slice(start, np.concatenate(waiting))
             waiting, start, size = [], start + size, 0
         waiting, size = [*waiting, new], size + len(new)
@@ -76,11 +79,11 @@ def _after(slices: Iterable[_Slice], known: int) -> Iterator[_Slice]:
         yield _Slice(start, np.concatenate(waiting))
 
 
-def _slices(tags: Iterable[Hashes]) -> Iterator[_Slice]:
+def _slices(tags: Iterable[Hashes], most: int) -> Iterator[_Slice]:
     start = 0
     for each in tags:
-        for at in range(0, len(each), SLICE):
-            yield _Slice(start + at, each[at : at + SLICE])
+        for at in range(0, len(each), most):
+            yield _Slice(start + at, each[at : at + most])
         start += len(each)
 
 

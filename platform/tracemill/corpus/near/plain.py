@@ -136,8 +136,14 @@ def spread(
 
 
 def similarity(block: Block, one: int, other: int, slots: int, threshold: float) -> float:
-    """The exact Jaccard similarity; 0 where sizes or signatures show that it is too small."""
+    """The exact Jaccard similarity; 0 where sizes or signatures show that it is too small.
+
+    Two texts of one shingle each are the same words, which `equal` has found, or not near: of a
+    million such texts a hundred pairs share a hash of 32 bits by chance.
+    """
     left, right = block.shingles(one), block.shingles(other)
+    if left.size + right.size == 2:
+        return 0.0
     if min(left.size, right.size) / max(left.size, right.size) < threshold:
         return 0.0
     if np.count_nonzero(block.signature(one) == block.signature(other)) < slots:
