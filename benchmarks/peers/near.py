@@ -69,12 +69,12 @@ def tell(answer: Path, took: list[dict[str, float]], found: tuple, memory_mb: fl
 @contextmanager
 def memory() -> Iterator[Callable[[], float]]:
     """The most that this process and its children took beyond what it had at first, in MB."""
-    before = _anonymous_mb()
+    before = anonymous_mb()
     most, over = [before], Event()
 
     def watch() -> None:
         while not over.wait(0.01):
-            most[0] = max(most[0], _anonymous_mb())
+            most[0] = max(most[0], anonymous_mb())
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
@@ -85,7 +85,7 @@ def memory() -> Iterator[Callable[[], float]]:
         watcher.join()
 
 
-def _anonymous_mb(process: str = "self") -> float:
+def anonymous_mb(process: str = "self") -> float:
     """RssAnon of a process and its children; where there is no /proc, the greatest RSS so far."""
     if not Path("/proc/self/status").exists():
         import resource
@@ -97,7 +97,7 @@ def _anonymous_mb(process: str = "self") -> float:
     except OSError:  # a child that has ended meanwhile
         return 0
     own = next((line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")), 0)
-    return int(own) / 1024 + sum(map(_anonymous_mb, children.split()))
+    return int(own) / 1024 + sum(map(anonymous_mb, children.split()))
 
 
 def shingles(text: str) -> list[str]:

@@ -1,10 +1,12 @@
 """Tables on disk: Parquet files that are whole or absent, written batch by batch.
 
 Several tables can be filled from one stream, so that a step that keeps some rows and drops others
-reads its input once and never holds more than a batch.
+reads its input once and never holds more than a batch. Every table is read many times, so they are
+packed by LZ4: half as large again as by zstd, and read in half the time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +29,7 @@ class Table(NamedTuple):
 
 
 def write_table(table: "pl.DataFrame | Iterable[pl.DataFrame]", path: Path) -> Table:
-    """Write a frame, or batches with the same columns, to one Parquet file (zstd).
+    """Write a frame, or batches with the same columns, to one Parquet file.
 
     Raises InputError when there is no batch, since a table without columns is no table.
     """
@@ -40,7 +42,7 @@ def write_table(table: "pl.DataFrame | Iterable[pl.DataFrame]", path: Path) -> T
 def write_tables(
     parts: "Iterable[Mapping[str, pl.DataFrame]]", paths: Mapping[str, Path]
 ) -> dict[str, Table]:
-    """Write several Parquet files (zstd) from one stream; all of them are renamed at its end.
+    """Write several Parquet files from one stream; all of them are renamed at its end.
 
     Args:
         parts: each gives, by the names of `paths`, the next rows of some of the tables. The batches
@@ -82,21 +84,31 @@ def _fill(
         rest = {other: path for other, path in left.items() if other != name}
         write_atomically(left[name], lambda aside: _fill(parts, rest, asides | {name: aside}, rows))
         return
-    with ExitStack() as stack:
-        writers: dict[str, Any] = {}
+    writers: dict[str, Any] = {}
+    # While rows are encoded and compressed, in one thread, the next ones are made.
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        before: Future[None] | None = None
         for part in parts:
             for name, frame in part.items():
-                writer = writers.get(name)
-                if writer is None:
-                    writer = writers[name] = stack.enter_context(_writer(asides[name], frame))
-                if frame.height:
-                    writer.write_table(frame.to_arrow())
+                if name not in writers:
+                    writers[name] = stack.enter_context(_writer(asides[name], frame))
                 rows[name] += frame.height
+            if before is not None:
+                before.result()
+            before = pool.submit(_write, writers, part)
+        if before is not None:
+            before.result()
     for name in asides.keys() - writers.keys():
         raise InputError(f"nothing to write to {name}: not even an empty batch with columns")
+
+
+def _write(writers: Mapping[str, Any], part: "Mapping[str, pl.DataFrame]") -> None:
+    for name, frame in part.items():
+        if frame.height:
+            writers[name].write_table(frame.to_arrow())
 
 
 def _writer(path: Path, frame: "pl.DataFrame") -> Any:
     from pyarrow import parquet
 
-    return parquet.ParquetWriter(path, frame.to_arrow().schema, compression="zstd")
+    return parquet.ParquetWriter(path, frame.to_arrow().schema, compression="lz4")
