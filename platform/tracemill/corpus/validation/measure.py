@@ -8,15 +8,14 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracemill import pii
 from tracemill.corpus import tokens
+from tracemill.corpus.personal import suspects
 from tracemill.corpus.validation.report import Found, Issue, Lengths
 from tracemill.corpus.validation.shapes import Said
-from tracemill.pii.rules import NUMBER_HINT, RULES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,6 @@ SAMPLE = 2_000
 """As many rows are counted in tokens at most, half as many at least; all of a smaller file."""
 _BATCH_BYTES = 2**22
 _MOST_HELD = 2**26  # bytes of a sample
-_SHORT = 3  # letters; a shorter needle stands in most texts
 _MOST_ANSWERS, _LONGEST_ANSWER = 100, 60
 
 _canonical = json.JSONEncoder(
@@ -211,7 +209,7 @@ class Answers:
 
 
 class Personal:
-    """Personal data and secrets: rows, then their texts, pass a gate before they are searched."""
+    """Personal data and secrets: columns say which texts are searched."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -224,13 +222,14 @@ class Personal:
 
     def issues(self, *, last: bool = False) -> Iterator[tuple[int, Found]]:
         """One for each line with some; call it after each row, and with `last` at the end."""
+        import polars as pl
+
         if not self._rows or (self._held < _BATCH_BYTES and not last):
             return
-        joined = ["\n".join(texts) for _, texts in self._rows]
-        near = [self._rows[at] for at in _passing(joined, *_coarse())]
-        texts = [(line, text) for line, row in near for text in row]
+        texts = [(line, text) for line, row in self._rows for text in row]
+        held = pl.Series([text for _, text in texts], dtype=pl.String)
         by_line: dict[int, Counter[str]] = {}
-        for at in _passing([text for _, text in texts], *_fine()):
+        for at in suspects(held).arg_true().to_list():
             line, text = texts[at]
             by_line.setdefault(line, Counter()).update(place.kind for place in pii.find(text))
         self._rows, self._held = [], 0
@@ -239,35 +238,3 @@ class Personal:
             told = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in kinds.items())
             if told:
                 yield line, Found("personal", "", told)
-
-
-def _passing(texts: list[str], patterns: Sequence[str], words: Sequence[str]) -> list[int]:
-    """The places of the texts in which one of the patterns or words stands."""
-    import polars as pl
-
-    column = pl.col("text").str
-    found = pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(
-        pl.any_horizontal(
-            *(column.contains(pattern) for pattern in patterns),
-            column.contains_any(list(words), ascii_case_insensitive=True),
-        )
-    )
-    return found.to_series().arg_true().to_list()
-
-
-@cache
-def _coarse() -> tuple[Sequence[str], Sequence[str]]:
-    """What stands in every text in which `pii.find` finds something, cheap to look for: patterns
-    in the syntax of Rust's regex, and words."""
-    needled = [rule for rule in RULES if rule.needles]
-    short = {rule.hint for rule in needled if min(map(len, rule.needles)) < _SHORT and rule.hint}
-    words = {n for rule in needled if rule.hint not in short for n in rule.needles}
-    return (NUMBER_HINT, *sorted(short)), sorted(words)
-
-
-@cache
-def _fine() -> tuple[Sequence[str], Sequence[str]]:
-    """As `_coarse`, but seldom in any other text."""
-    needled = [rule for rule in RULES if rule.needles]
-    hints = {rule.hint for rule in needled if rule.hint}
-    return (NUMBER_HINT, *sorted(hints)), [n for r in needled if not r.hint for n in r.needles]
