@@ -229,7 +229,8 @@ class Personal:
         texts = [(line, text) for line, row in self._rows for text in row]
         held = pl.Series([text for _, text in texts], dtype=pl.String)
         by_line: dict[int, Counter[str]] = {}
-        for at in suspects(held).arg_true().to_list():
+        found: list[int] = suspects(held).arg_true().to_list()
+        for at in found:
             line, text = texts[at]
             by_line.setdefault(line, Counter()).update(place.kind for place in pii.find(text))
         self._rows, self._held = [], 0
