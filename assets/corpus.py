@@ -148,7 +148,11 @@ def _decided(settings: Settings, decisions: "pl.DataFrame") -> "Iterator[Judged]
     from tracemill.corpus import dedup
 
     files = flow.kept_files(settings, FITTING)
-    first = dedup.firsts(pl.scan_parquet(files, glob=False)) if files else pl.Series([], dtype=bool)
+    first = (
+        dedup.firsts(pl.scan_parquet(files, glob=False))
+        if files
+        else pl.Series([], dtype=pl.Boolean)
+    )
     start = 0
     for batch in flow.records_of(settings, FITTING):
         yield dedup.decide(batch, decisions, first[start : start + batch.height])
