@@ -1,6 +1,7 @@
 """Files of every kind and layout become the same records, by columns as by rows."""
 
 import gzip
+import hashlib
 import json
 import os
 import stat
@@ -19,7 +20,7 @@ from tracemill.corpus import formats
 from tracemill.corpus.fields import NAMES
 from tracemill.corpus.read import origins, read_documents, read_records
 from tracemill.corpus.recipe import Source
-from tracemill.corpus.records import BATCH_ROWS, Batch
+from tracemill.corpus.records import BATCH_ROWS, Batch, Message, Record, record_frame
 from tracemill.errors import InputError
 
 DATA = Path(os.environ.get("TRACEMILL_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -558,6 +559,29 @@ RECIPES = st.sampled_from(
         Source(columns={"label": "messages.0.role", "user_id": "x.y"}),
     ]
 )
+
+
+MESSAGES = st.builds(
+    Message,
+    st.sampled_from(["user", "assistant"]),
+    *[st.none() | st.sampled_from(["", "é", "1:-"])] * 4,
+    st.none() | st.integers(0, 1),
+)
+TALKS = st.tuples(st.lists(MESSAGES, min_size=1, max_size=3), st.none() | st.just("[1]"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TALKS, max_size=4))
+def test_an_id_is_the_digest_of_each_text_after_its_length(talks: list[Any]):
+    def counted(value: str | int | None) -> str:
+        return "-" if value is None else f"{len(str(value).encode())}:{value}"
+
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    found = record_frame([Record(said, "o", "s", when, tools) for said, tools in talks])
+    for id, (said, tools) in zip(found["record_id"], talks, strict=True):
+        text = counted(tools) + "".join(counted(field) for turn in said for field in turn)
+        assert id == "b2:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    assert found["messages"].to_list() == [[turn._asdict() for turn in said] for said, _ in talks]
 
 
 @settings(max_examples=120, deadline=None)

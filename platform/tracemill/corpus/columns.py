@@ -184,7 +184,7 @@ def _turns(found: "pl.DataFrame") -> "pl.DataFrame":
     """Turns as role, content, name and weight; whether one answers, is odd and is blank."""
     import polars as pl
 
-    kinds = found.schema
+    kinds: dict[str, Any] = dict(found.schema)
 
     def texts(*names: str) -> pl.Expr:
         there = [name for name in names if kinds.get(name) == pl.String]

@@ -117,7 +117,9 @@ def record_schema() -> "dict[str, pl.DataType]":
 def _turn_schema() -> "dict[str, pl.DataType]":
     import polars as pl
 
-    return dict.fromkeys(Message._fields, pl.String()) | {"weight": pl.Int8()}
+    kinds: dict[str, pl.DataType] = dict.fromkeys(Message._fields, pl.String())
+    kinds["weight"] = pl.Int8()
+    return kinds
 
 
 def record_frame(rows: Sequence[Record]) -> "pl.DataFrame":
@@ -129,7 +131,7 @@ def record_frame(rows: Sequence[Record]) -> "pl.DataFrame":
     columns = {name: [getattr(row, name) for row in rows] for name in names}
     turns = [turn for row in rows for turn in row.messages]
     counts = [len(row.messages) for row in rows]
-    messages = listed(pl.DataFrame(turns, schema=_turn_schema(), orient="row"), counts)
+    messages = listed(_frame(turns, _turn_schema()), counts)
     rest = {name: kind for name, kind in schema.items() if name in columns}
     return with_ids(pl.DataFrame(columns, schema=rest).insert_column(0, messages))
 
@@ -141,11 +143,11 @@ def listed(turns: "pl.DataFrame", counts: "ArrayLike") -> "pl.Series":
     import polars as pl
     import pyarrow as pa
 
-    kinds = _turn_schema()
+    kinds: dict[Any, Any] = dict(_turn_schema())
     given: dict[str, Any] = {name: pl.lit(None) for name in kinds}
     said = turns.select(**given | {each.name: each for each in turns}).cast(kinds)
-    offsets = pa.array(np.append(0, np.cumsum(counts, dtype=np.int64)))
-    inner = said.to_struct().to_arrow(compat_level=pl.CompatLevel.newest())
+    offsets: Any = pa.array(np.append(0, np.cumsum(counts, dtype=np.int64)))
+    inner = cast(Any, said.to_struct()).to_arrow(compat_level=pl.CompatLevel.newest())
     lists = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, inner))  # pyright: ignore[reportUnknownMemberType]
     return cast("pl.Series", lists).alias("messages")
 
@@ -197,8 +199,8 @@ def _digests(texts: "pl.Series", starts: "NDArray[np.int64]") -> list[str]:
     import numpy as np
     import polars as pl
 
-    buffers = texts.cast(pl.Binary).to_arrow().buffers()
-    ends = np.frombuffer(buffers[1], np.int64)[starts].tolist() if len(texts) else []
+    buffers: list[Any] = texts.cast(pl.Binary).to_arrow().buffers()
+    ends: list[int] = np.frombuffer(buffers[1], np.int64)[starts].tolist() if len(texts) else []
     said, blake2b = memoryview(buffers[2] or b""), hashlib.blake2b
     return [
         "b2:" + blake2b(said[start:end], digest_size=16).hexdigest()

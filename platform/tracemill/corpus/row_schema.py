@@ -39,21 +39,22 @@ def narrowed(schema: "pa.Schema", samples: list[dict[str, Any]]) -> "pa.Schema |
     return pa.schema(found) if found is not None and found.num_fields else None
 
 
-def _narrowed(kind: "pa.DataType", values: list[Any]) -> "Any":
+def _narrowed(kind: Any, values: list[Any]) -> Any:
     import pyarrow as pa
 
-    if isinstance(kind, pa.ListType):
+    if pa.types.is_list(kind):
         lists = [cast("list[Any]", value) for value in values if isinstance(value, list)]
         inner = _narrowed(kind.value_type, [each for value in lists for each in value])
         return None if inner is None else pa.list_(inner)
     objects = [cast("dict[str, Any]", value) for value in values if isinstance(value, dict)]
-    if not isinstance(kind, pa.StructType) or not objects:
+    if not (objects and pa.types.is_struct(kind)):
         return kind
     there = dict.fromkeys(name for each in objects for name in each)
     if any(kind.get_field_index(name) < 0 for name in there):
         return None
+    struct: Any = kind
     inner = {
-        name: _narrowed(kind.field(name).type, [each.get(name) for each in objects])
+        name: _narrowed(struct.field(name).type, [each.get(name) for each in objects])
         for name in there
     }
     return None if None in inner.values() else pa.struct(list(inner.items()))
