@@ -146,24 +146,31 @@ def no_leakage(warehouse: Warehouse) -> dg.AssetCheckResult:
     the threshold all but 1 in 500. One leak in `SPARED` records is theirs, and only told; more are
     a fault.
     """
-    from tracemill.corpus import dedup
+    from tracemill.corpus import dedup, sketch
 
     settings = warehouse.settings
     recipe = flow.dataset_recipe(settings)
     sides = _written(settings)
-    leaks: dict[str, int] = {}
-    for fields in ("both", *(["prompt"] if "duplicates" in recipe.split.by else [])):
-        with TemporaryDirectory() as folder:
-            index = dedup.NearIndex(
-                Path(folder),
+    if sides.height > sketch.FEW_TEXTS:
+        sketch.warm()  # The first file may be of few records.
+    with TemporaryDirectory() as folder:
+        indexes = {
+            fields: dedup.NearIndex(
+                Path(folder, fields),
                 fields=fields,
                 threshold=recipe.dedup.threshold,
                 policy="component",
                 recall=dedup.STRICT,
             )
-            for batch in _batches(settings):
+            for fields in ("both", *(["prompt"] if "duplicates" in recipe.split.by else []))
+        }
+        for batch in _batches(settings):
+            for index in indexes.values():
                 dedup.add(index, batch)
-            leaks[fields] = _across(sides, dedup.groups(index.decisions()))
+        leaks = {
+            fields: _across(sides, dedup.groups(index.decisions()))
+            for fields, index in indexes.items()
+        }
     return dg.AssetCheckResult(
         passed=all(count * SPARED <= sides.height for count in leaks.values()),
         description=", ".join(

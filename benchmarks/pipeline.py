@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -138,7 +138,8 @@ def _assets(warehouse: Path, records: int) -> Table:
     size = (warehouse / "raw" / "records" / "chat.jsonl").stat().st_size
     told = {asset: _process(warehouse, asset) for asset in _ordered()}
     rows = [_row(asset, each, records) for asset, each in told.items()]
-    whole = Told(*(sum(each[at] for each in told.values()) for at in (0, 1)), 0, 0)
+    seconds, cpu_s = (sum(each[at] for each in told.values()) for at in (0, 1))
+    whole = Told(seconds, cpu_s, 0, 0)
     rows.append((*_row("all of them", whole, records)[:-2], "", ""))
     return Table(
         f"{records:,} records, {size / 1e6:,.0f} MB of JSONL, asset by asset",

@@ -130,9 +130,9 @@ def decontaminate(frame: "pl.DataFrame", evaluations: Evaluations) -> Judged:
     import numpy as np
     import polars as pl
 
-    texts = _bare(frame.select(_said()).to_series())
     found: dict[int, _Found] = {}
     if evaluations.items:
+        texts = _bare(frame.select(_said()).to_series())
         for row, numbers in _candidates(sketch(texts), evaluations):
             best = _best(words(str(texts[row].as_py())), [evaluations.items[n] for n in numbers])
             if best is not None:
