@@ -6,6 +6,7 @@
     block      the arrays that these work on
     plain      the loops of both in numpy, for some thousand texts
     kernels    the same loops compiled, for millions; imported only when needed
+    forest     those of them that link texts
     segments   what is known of a batch of texts, as one memory-mapped file
     manifest   what the folder of an index holds, replaced last
     index      segments and decisions in a folder: new batches against all earlier ones

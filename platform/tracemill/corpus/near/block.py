@@ -34,16 +34,17 @@ class Block(NamedTuple):
 
     def of(self, texts: NDArray[np.int64]) -> "Block":
         """Some of the texts."""
-        return Block(self.parts, *(array[texts] for array in self[1:]))
+        own = self.part[texts], self.rows[texts], self.digests[texts], self.tags[texts]
+        return Block(self.parts, *own)
 
     def shingles(self, text: int) -> Hashes:
         """Those of one text."""
-        sets, row = self.parts[self.part[text]], self.rows[text]
+        sets, row = self.parts[int(self.part[text])], self.rows[text]
         return sets.shingles[sets.offsets[row] : sets.offsets[row + 1]]
 
     def signature(self, text: int) -> Hashes:
         """That of one text."""
-        return self.parts[self.part[text]].signatures[self.rows[text]]
+        return self.parts[int(self.part[text])].signatures[self.rows[text]]
 
 
 def room(texts: int) -> int:

@@ -15,27 +15,15 @@ from tracemill.corpus.kernels.instructions import load32, ones
 from tracemill.corpus.kernels.jit import kernel, part
 from tracemill.corpus.near.block import (
     Block,
-    Hashes,
     Indices,
     Similarities,
     Tables,
-    frozen,
     room,
 )
-from tracemill.corpus.near.plain import LAST, MIX
+from tracemill.corpus.near.forest import enter, find, join, link, probe, tags, union
 from tracemill.corpus.sketch import PERMUTATIONS
 
-
-def tags(signatures: Hashes, bands: int, rows: int) -> Hashes:
-    found = np.empty((len(signatures), bands), np.uint32)
-    _tags(signatures, rows, found)
-    return found
-
-
-def enter(tags: Hashes, low: int, high: int, tables: Tables) -> Indices:
-    firsts = np.empty(tags.shape, np.int32)
-    _enter(frozen(tags), low, high, tables, firsts)
-    return firsts
+__all__ = ["enter", "equal", "join", "link", "probe", "spread", "star", "tags"]
 
 
 def equal(block: Block) -> Indices:
@@ -88,7 +76,8 @@ class Places(NamedTuple):
 
 
 def _places(block: Block) -> Places:
-    places = Places(*(np.empty(block.rows.size, kind) for kind in (np.uint64, np.uint64, np.int64)))
+    size = block.rows.size
+    places = Places(np.empty(size, np.uint64), np.empty(size, np.uint64), np.empty(size, np.int64))
     for number, sets in enumerate(block.parts):
         own = np.flatnonzero(block.part == number)
         rows = block.rows[own]
@@ -116,99 +105,6 @@ def _work(places: Places, firsts: Indices):
 def _table(places: Places) -> Tables:
     """Room for the shingles of any text, eight slots for each."""
     return np.zeros(room(8 * int(places.sizes.max(initial=1))), np.uint64)
-
-
-@part
-def _tag(signature, band, rows):
-    mixed = np.uint32(0)
-    empty = True
-    for row in range(band * rows, band * rows + rows):
-        value = signature[row]
-        empty &= value == np.uint32(0xFFFFFFFF)
-        mixed = np.uint32((mixed ^ value) * np.uint32(MIX))
-        mixed = np.uint32(mixed ^ (mixed >> np.uint32(15)))
-    if empty:
-        return np.uint32(0)
-    return min(max(mixed, np.uint32(1)), np.uint32(LAST))
-
-
-@kernel
-def _tags(signatures, rows, found):
-    for text in range(found.shape[0]):
-        for band in range(found.shape[1]):
-            found[text, band] = _tag(signatures[text], band, rows)
-
-
-@part
-def _find(parent, text):
-    while parent[text] != text:
-        parent[text] = parent[parent[text]]
-        text = np.int64(parent[text])
-    return text
-
-
-@part
-def _union(parent, one, other):
-    one, other = _find(parent, one), _find(parent, other)
-    if one < other:
-        parent[other] = one
-    else:
-        parent[one] = other
-
-
-@kernel
-def _enter(tags, low, high, tables, firsts):
-    mask = np.uint32(tables.shape[1] - 1)
-    for band in range(low, high):
-        tables[band] = np.uint64(0)
-        for text in range(tags.shape[0]):
-            tag = tags[text, band]
-            firsts[text, band] = text
-            if tag == 0:
-                continue
-            slot = tag & mask
-            while True:
-                entry = tables[band, slot]
-                if entry == 0:
-                    tables[band, slot] = np.uint64(tag) << np.uint64(32) | np.uint64(text)
-                    break
-                if entry >> np.uint64(32) == tag:
-                    firsts[text, band] = np.int32(entry & np.uint64(0xFFFFFFFF))
-                    break
-                slot = (slot + np.uint32(1)) & mask
-
-
-@kernel
-def link(firsts, low, high, parent, start):
-    for text in range(firsts.shape[0]):
-        for band in range(low, high):
-            if firsts[text, band] != text:
-                _union(parent, start + text, start + np.int64(firsts[text, band]))
-
-
-@kernel
-def probe(tags, low, high, tables, parent, start, other):
-    mask = np.uint32(tables.shape[1] - 1)
-    for band in range(low, high):
-        for text in range(tags.shape[0]):
-            tag = tags[text, band]
-            slot = tag & mask
-            while tag != 0:
-                entry = tables[band, slot]
-                if entry == 0:
-                    break
-                if entry >> np.uint64(32) == tag:
-                    found = np.int64(entry & np.uint64(0xFFFFFFFF))
-                    _union(parent, start + text, other + found)
-                    break
-                slot = (slot + np.uint32(1)) & mask
-
-
-@kernel
-def join(parent, other):
-    for text in range(parent.size):
-        if other[text] != text:
-            _union(parent, text, np.int64(other[text]))
 
 
 @part
@@ -368,7 +264,7 @@ def _spread(places, marks, firsts, threshold, slots, window, work, parent, edges
             while other >= 0 and left > 0:
                 if seen[other] != text:
                     seen[other] = text
-                    if _find(parent, text) != _find(parent, np.int64(other)) and _promising(
+                    if find(parent, text) != find(parent, np.int64(other)) and _promising(
                         places, marks, text, other, slots, threshold
                     ):
                         if not held:
@@ -376,7 +272,7 @@ def _spread(places, marks, firsts, threshold, slots, window, work, parent, edges
                             held = True
                         found = _jaccard(table, stamp, places, text, other, threshold)
                         if found >= threshold:
-                            _union(parent, text, np.int64(other))
+                            union(parent, text, np.int64(other))
                             edges[count, 0], edges[count, 1], near[count] = text, other, found
                             count += 1
                 other, left = older[other, band], left - 1

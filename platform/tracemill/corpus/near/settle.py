@@ -213,8 +213,8 @@ def _gathered(parts: Sequence[Part], texts: NDArray[np.int64]) -> Block:
 
 
 def _sets(part: Part) -> Sets:
-    arrays = part.signatures, part.shingles, part.offsets
-    return Sets(*map(np.ascontiguousarray, arrays))
+    whole = np.ascontiguousarray
+    return Sets(whole(part.signatures), whole(part.shingles), whole(part.offsets))
 
 
 def _documents(parts: Sequence[Part], texts: NDArray[np.int64]) -> "pl.DataFrame":
