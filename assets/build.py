@@ -18,6 +18,7 @@ from assets.definitions import defs
 from assets.progress import BuildProgress
 from assets.warehouse import every_origin
 from tracemill.errors import UsageError
+from tracemill.files import sweep
 from tracemill.settings import Settings
 
 _PLUS = re.compile(r"\A(\+?)(.*?)(\+?)\Z", re.DOTALL)
@@ -35,6 +36,8 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
     selection names nothing.
     """
     settings.create()
+    for folder in (settings.corpus, settings.indexes, settings.quarantine):
+        sweep(folder)
     console = console or Console()
     job = defs.resolve_implicit_global_asset_job_def()
     keys = selected(selection)

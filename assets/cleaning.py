@@ -3,6 +3,7 @@
 An origin whose rows and recipe have not changed is left as it is.
 """
 
+import hashlib
 import secrets
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ GROUP = "corpus"
     code_version=code_of(
         __name__,
         *(f"tracemill.corpus.{name}" for name in ("records", "clean", "rules", "quality")),
+        *(f"tracemill.corpus.{name}" for name in ("languages", "refusals", "kernels")),
     ),
     deps=[sources.raw_records],
 )
@@ -74,7 +76,14 @@ def protected_records(
         facts.update({f"found_{kind}": number for kind, number in found})
         return Judged(kept, dropped)
 
-    return flow.sift_each(context, warehouse, clean_records.key, {"pii", "names"}, judge)
+    return flow.sift_each(
+        context,
+        warehouse,
+        clean_records.key,
+        {"pii", "names"},
+        judge,
+        also={"stand-ins": stand_ins(warehouse.settings)},
+    )
 
 
 @dg.asset_check(asset=clean_records, blocking=True, name="no_record_lost")
@@ -87,6 +96,11 @@ def none_lost_in_cleaning(warehouse: Warehouse) -> dg.AssetCheckResult:
 def none_lost_in_protecting(warehouse: Warehouse) -> dg.AssetCheckResult:
     """Every clean record was kept, or dropped for what it tells of people."""
     return flow.accounted(warehouse.settings, protected_records.key, clean_records.key)
+
+
+def stand_ins(settings: Settings) -> str:
+    """A digest of what pseudonyms are keyed with: another key makes other stand-ins."""
+    return hashlib.sha256(_salt(settings).encode()).hexdigest()[:16]
 
 
 def _salt(settings: Settings) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets import distinct, flow, show, sources
-from assets.cleaning import GROUP, clean_records, protected_records
+from assets.cleaning import GROUP, clean_records, protected_records, stand_ins
 from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
 from tracemill.files import write_text_atomically
 from tracemill.settings import Settings
@@ -246,7 +246,7 @@ def _makers_of_texts(settings: Settings) -> Iterator[str]:
     for file in sorted(settings.raw_records.glob("*.y*ml")):
         recipe = flow.recipe_of(settings, file.stem)
         if (recipe.pii, recipe.names) != ("redact", False):
-            yield f"{file.stem} {recipe.pii} {recipe.names}"
+            yield f"{file.stem} {recipe.pii} {recipe.names} {stand_ins(settings)}"
 
 
 def _distinct(settings: Settings) -> int:

@@ -40,10 +40,11 @@ def daily(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.Run
 def raw_files(
     context: dg.SensorEvaluationContext, warehouse: Warehouse
 ) -> dg.RunRequest | dg.SkipReason:
-    """Runs `refresh` when a file in warehouse/raw/ was added, changed or removed."""
+    """Runs `refresh` when a file or a recipe in warehouse/raw/ was added, changed or removed."""
     settings = warehouse.settings
     try:
         now = sources.raw_inputs(settings)
+        recipes = sources.recipes(settings)
     except InputError as error:
         return dg.SkipReason(str(error))
     tags = every_origin(context.instance, [*now, *sources.BUILT_IN])
@@ -55,10 +56,13 @@ def raw_files(
     state = sources.fingerprint(settings.raw_documents)
     unread = {name for name in now if read.get(name) != now[name]}
     gone = read.keys() - now.keys() - set(sources.BUILT_IN)
-    if not unread and not gone and state == documents["inputs"]["raw/documents"]:
+    changed = context.cursor is not None and context.cursor != recipes
+    context.update_cursor(recipes)
+    as_read = not unread and not gone and state == documents["inputs"]["raw/documents"]
+    if as_read and not changed:
         return dg.SkipReason("warehouse/raw/ is as it was when it was last read")
     # One try for each state of the folder: a run that fails is not launched again and again.
-    key = hashlib.sha256(json.dumps([now, state], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([now, state, recipes], sort_keys=True).encode()).hexdigest()
     return dg.RunRequest(run_key=" ".join([key, records["run"], documents["run"]]), tags=tags)
 
 

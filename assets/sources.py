@@ -182,6 +182,13 @@ def origins(settings: Settings) -> list[str]:
     return [*raw_inputs(settings), *BUILT_IN]
 
 
+def recipes(settings: Settings) -> str:
+    """A digest of how every source is read and cleaned, and of how the data set is made."""
+    told = [flow.recipe_of(settings, name).model_dump_json() for name in origins(settings)]
+    told.append(flow.dataset_recipe(settings).model_dump_json())
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
 def raw_inputs(settings: Settings) -> dict[str, dict[str, str]]:
     """Origin -> digests of its files and of how they are read, for what lies in raw/records.
 

@@ -6,6 +6,8 @@ failure goes through `write_atomically`.
 
 import hashlib
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 def write_text_atomically(path: Path, text: str) -> Path:
     """`write_atomically` for UTF-8 text."""
     return write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def sweep(folder: Path, older_than_s: float = 86_400) -> None:
+    """Remove what writers that were killed left below a folder: temporary names, a day old."""
+    oldest = time.time() - older_than_s
+    for aside in folder.rglob(".*.tmp"):
+        if aside.is_dir() and aside.stat().st_mtime < oldest:
+            shutil.rmtree(aside, ignore_errors=True)
+        elif aside.is_file() and aside.stat().st_mtime < oldest:
+            aside.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

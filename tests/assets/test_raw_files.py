@@ -8,13 +8,17 @@ from assets.warehouse import Warehouse, every_origin
 from tracemill.settings import Settings
 
 
-def look(settings: Settings) -> dg.RunRequest | dg.SkipReason:
+def look(settings: Settings, cursor: str | None = None) -> dg.RunRequest | dg.SkipReason:
     warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
     with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(instance=instance, resources={"warehouse": warehouse})
+        context = dg.build_sensor_context(
+            instance=instance, resources={"warehouse": warehouse}, cursor=cursor
+        )
         seen = raw_files(context)
         assert isinstance(seen, dg.RunRequest | dg.SkipReason)
-        assert set(instance.get_dynamic_partitions("origin")) == set(sources.origins(settings))
+        if isinstance(seen, dg.RunRequest):
+            partitions = set(instance.get_dynamic_partitions("origin"))
+            assert partitions == set(sources.origins(settings))
     return seen
 
 
@@ -64,3 +68,13 @@ def test_going_back_is_a_change_too(settings: Settings):
         keys.add(look(settings).run_key)  # pyright: ignore[reportAttributeAccessIssue]
         harvest(settings)
     assert len(keys) == 4
+
+
+def test_another_recipe_is_a_change_and_a_wrong_one_is_told(settings: Settings):
+    harvest(settings)
+    before = sources.recipes(settings)
+    assert isinstance(look(settings, before), dg.SkipReason)
+    settings.raw_dataset.write_text("dedup: {threshold: 0.9}\n")
+    assert isinstance(look(settings, before), dg.RunRequest)
+    settings.raw_dataset.write_text("dedup: {thresh: 0.9}\n")
+    assert "dataset.yaml" in str(getattr(look(settings, before), "skip_message", ""))
