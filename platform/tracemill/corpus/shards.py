@@ -75,14 +75,15 @@ class Sorter:
         self._spill()
         if self._empty is None:
             raise InputError("nothing to write: not even an empty batch with columns")
-        left, waiting = self._empty, list[pl.DataFrame]()
+        left, waiting, rows = self._empty, list[pl.DataFrame](), 0
         prefixes = sorted(self._pieces[split])
         for prefix in prefixes:
             pieces = [self._readers[run].get_batch(at) for run, at in self._pieces[split][prefix]]
             waiting += [pl.DataFrame(piece) for piece in pieces]
-            if sum(map(len, waiting)) < GROUP_ROWS and prefix != prefixes[-1]:
+            rows += sum(piece.num_rows for piece in pieces)
+            if rows < GROUP_ROWS and prefix != prefixes[-1]:
                 continue
-            left, waiting = pl.concat([left, _in_order(pl.concat(waiting))]), []
+            left, waiting, rows = pl.concat([left, _in_order(pl.concat(waiting))]), [], 0
             while left.height >= GROUP_ROWS:
                 yield left.head(GROUP_ROWS)
                 left = left.slice(GROUP_ROWS)
@@ -100,16 +101,15 @@ class Sorter:
         start = pl.col("record_id").str.slice(0, PREFIX).alias("start")
         cuts = rows.select("split", start).group_by("split", "start", maintain_order=True).len()
         path, at = self._folder / str(len(self._readers)), 0
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
         arrow = rows.to_arrow().combine_chunks()
-        with pa.ipc.new_file(str(path), arrow.schema, options=options) as writer:
+        with pa.ipc.new_file(str(path), arrow.schema) as writer:
             for number, (split, prefix, count) in enumerate(cuts.iter_rows()):
                 writer.write_table(arrow.slice(at, count), max_chunksize=count)
                 self._pieces[split][prefix].append((len(self._readers), number))
                 at += count
-        self._readers.append(
-            pa.ipc.open_file(self._open.enter_context(pa.OSFile(str(path))))  # pyright: ignore
-        )
+        # Not packed: thousands of small pieces are then read where they lie.
+        mapped = self._open.enter_context(pa.memory_map(str(path)))
+        self._readers.append(pa.ipc.open_file(mapped))
 
 
 def write_split(
