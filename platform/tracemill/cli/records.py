@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from tracemill.settings import Settings
 
+SHOWN = 20
+LEAST_DIGITS = 4
+"""Of an id, to look it up."""
+NOTHING = "nothing was left out"
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 
 
@@ -41,7 +45,7 @@ def quarantine(
     """
     import polars as pl
 
-    rows = _quarantined(settings_for(warehouse))
+    rows = everything = _quarantined(settings_for(warehouse))
     for name, value in (("step", step), ("origin", origin)):
         if value is not None:
             rows = rows.filter(pl.col(name) == value)
@@ -55,7 +59,7 @@ def quarantine(
         )
     found = rows.collect() if limit is None else rows.head(limit).collect()
     if found.is_empty():
-        print("nothing that fits", file=sys.stderr)
+        print(_nothing(everything), file=sys.stderr)
     else:
         print_frame(found, as_json=as_json, as_csv=as_csv)
 
@@ -71,22 +75,32 @@ def explain(
 ) -> None:
     """Tell where a record ended: in which split, or at which step it was dropped and why.
 
-    A duplicate is shown side by side with the record that stayed for it.
+    A duplicate is shown side by side with the record that stayed for it; of a conversation that was
+    cut each part is told.
 
     Examples:
 
       tracemill explain b2:51a9d77ce0f2
       tracemill explain faq.jsonl:12
     """
+    import polars as pl
+
     settings = settings_for(warehouse)
-    told = False
-    for row in _quarantined(settings).filter(_is(record)).head(20).collect().iter_rows(named=True):
-        told = True
+    wanted = _is(record)
+    whole, parts = _parts(settings, record)
+    if parts:
+        print(f"{whole} was cut into {len(parts)} parts")
+        wanted |= pl.col("record_id").is_in(parts)
+    dropped = _quarantined(settings).filter(wanted).head(SHOWN + 1).collect()
+    for row in dropped.head(SHOWN).iter_rows(named=True):
         _tell_dropped(row, settings)
-    for split, row in _in_splits(settings, record):
-        told = True
-        print(f"{row['record_id']} of {row['source']} is in {split}")
-    if not told:
+    kept = _in_splits(settings, wanted)
+    for split, row in kept[:SHOWN]:
+        of = f", a part of {row['part_of']}" if row["part_of"] and row["part_of"] != whole else ""
+        print(f"{row['record_id']} of {row['source']} is in {split}{of}")
+    if max(dropped.height, len(kept)) > SHOWN:
+        print("There are more: give more of the id", file=sys.stderr)
+    if dropped.is_empty() and not kept:
         raise InputError(
             f"no record has the id or source {record!r}: `tracemill quarantine -n 5` shows some"
         )
@@ -119,7 +133,31 @@ def _find(folder: Path, record_id: str) -> "pl.DataFrame":
     return tables.filter(pl.col("record_id") == record_id).collect()
 
 
-def _in_splits(settings: "Settings", record: str) -> "list[tuple[str, dict[str, Any]]]":
+def _parts(settings: "Settings", record: str) -> tuple[str | None, list[str]]:
+    """The id of a record that was too long, and those of its parts."""
+    import polars as pl
+
+    files = sorted(settings.kept("fitting_records").glob("*.parquet"))
+    if not files:
+        return None, []
+    records = pl.scan_parquet(files, glob=False).select("record_id", "part_of").drop_nulls()
+    of_it = records.filter(_begins("part_of", record)).collect()
+    wholes = of_it["part_of"].unique()
+    if len(wholes) != 1:  # None, or a beginning that several share.
+        return None, []
+    return wholes.item(), of_it["record_id"].unique(maintain_order=True).to_list()
+
+
+def _nothing(rows: "pl.LazyFrame") -> str:
+    """That nothing fits, and by which names something would."""
+    import polars as pl
+
+    names = rows.select(pl.col("step", "origin").unique().sort().implode()).collect()
+    there = (f"{name}s are {', '.join(names[name].item())}" for name in names.columns)
+    return f"nothing that fits: {'; '.join(there)}" if names["step"].item().len() else NOTHING
+
+
+def _in_splits(settings: "Settings", wanted: "pl.Expr") -> "list[tuple[str, dict[str, Any]]]":
     import polars as pl
 
     from tracemill.corpus.write import current
@@ -131,9 +169,13 @@ def _in_splits(settings: "Settings", record: str) -> "list[tuple[str, dict[str, 
     for split in version.rows:
         for file in sorted(version.path.glob(f"{split}*.parquet")):
             rows = (
-                pl.scan_parquet(file, glob=False).filter(_is(record)).select("record_id", "source")
+                pl.scan_parquet(file, glob=False)
+                .filter(wanted)
+                .select("record_id", "source", "part_of")
+                .head(SHOWN + 1)
+                .collect()
             )
-            found += [(split, row) for row in rows.head(20).collect().iter_rows(named=True)]
+            found += [(split, row) for row in rows.iter_rows(named=True)]
     return found
 
 
@@ -150,6 +192,12 @@ def _quarantined(settings: "Settings") -> "pl.LazyFrame":
 def _is(record: str) -> "pl.Expr":
     import polars as pl
 
-    by_source = pl.col("source") == record
-    wanted = record if record.startswith("b2:") else f"b2:{record}"
-    return by_source | pl.col("record_id").str.starts_with(wanted)
+    return (pl.col("source") == record) | _begins("record_id", record)
+
+
+def _begins(column: str, record: str) -> "pl.Expr":
+    """Whether an id begins with this; a few letters alone are no id."""
+    import polars as pl
+
+    digits = record.removeprefix("b2:")
+    return pl.lit(len(digits) >= LEAST_DIGITS) & pl.col(column).str.starts_with(f"b2:{digits}")
