@@ -323,6 +323,18 @@ def test_rows_of_several_layouts_and_too_few_are_errors(check: Check):
     assert told(report) == [(None, "few_rows", ""), (2, "mixed_shapes", "")]
 
 
+def test_rows_of_plain_texts_are_of_the_layout_of_their_neighbours(check: Check):
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    plain, system, tools = chat(U, A), chat(U, A, system="Be brief."), chat(U, A, tools=[tool])
+    for rows in ([plain, system, tools, plain], [system, plain], [tools, plain, system]):
+        report = check(rows)
+        assert report.shape == "anthropic"
+        assert {code for _, code, _ in told(report)} <= {"duplicate", "conflict"}
+    named = chat({**U, "name": "bob"}, A)
+    for rows in ([named, system], [plain, named, system], [system, plain, named]):
+        assert "mixed_shapes" in {code for _, code, _ in told(check(rows))}
+
+
 def test_of_many_issues_the_first_are_kept_and_all_are_counted(check: Check):
     rows = [chat(U)] * 250
     report = check(rows, keep=100)

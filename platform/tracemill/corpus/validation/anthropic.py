@@ -10,6 +10,7 @@ Out = list[Found]
 Row = dict[str, Any]
 
 _BLOCKS = frozenset(("tool_use", "tool_result", "thinking", "image", "document"))
+_SPEAKERS = ("user", "assistant")
 
 
 def fits(row: Row) -> bool:
@@ -20,7 +21,21 @@ def fits(row: Row) -> bool:
     turns = cast("list[Any]", messages)
     contents: list[Any] = [turn.get("content") for turn in turns if type(turn) is dict]  # pyright: ignore[reportUnknownMemberType]
     lists: list[list[Any]] = [content for content in contents if type(content) is list]
-    return "system" in row or any(map(_has_blocks, lists))
+    return "system" in row or any(map(_has_blocks, lists)) or _has_tools(row.get("tools"))
+
+
+def fits_too(row: Row) -> bool:
+    """Whether a row of OpenAI's form is of this one as well: texts of users and answers alone."""
+    turns = cast("list[Any]", row["messages"]) if isinstance(row["messages"], list) else [None]
+    return row.keys() == {"messages"} and all(
+        type(turn) is dict and turn.keys() == {"role", "content"} and turn["role"] in _SPEAKERS  # pyright: ignore[reportUnknownMemberType]
+        for turn in turns
+    )
+
+
+def _has_tools(tools: Any) -> bool:
+    listed = cast("list[Any]", tools) if isinstance(tools, list) else []
+    return any(isinstance(tool, dict) and "input_schema" in tool for tool in listed)
 
 
 def _has_blocks(content: list[Any]) -> bool:

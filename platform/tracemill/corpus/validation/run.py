@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tracemill.corpus.trainable import LIMITS, Trainable, trainable
-from tracemill.corpus.validation import measure
+from tracemill.corpus.validation import anthropic, measure
 from tracemill.corpus.validation.lines import Line, doubled, read
 from tracemill.corpus.validation.report import Cost, Found, Lengths, Report, Tally
 from tracemill.corpus.validation.rules import RULES
-from tracemill.corpus.validation.shapes import SHAPES, Shape, shape_of
+from tracemill.corpus.validation.shapes import ANTHROPIC, CHAT, SHAPES, Row, Shape, shape_of
 
 MIN_ROWS = 10
 """OpenAI refuses files with fewer."""
@@ -66,6 +66,7 @@ class _Run:
         self._tally = Tally(keep)
         self._keep = keep
         self._shapes: Counter[str] = Counter()
+        self._either = True
         self._lines = self._rows = 0
         self._repeats, self._answers = measure.Repeats(), measure.Answers()
         self._tokens, self._personal = measure.Tokens(tokenizer, limit), measure.Personal()
@@ -79,7 +80,7 @@ class _Run:
             return
         self._rows += 1
         found = doubled(line.text, line.row)
-        shape = shape_of(line.row)
+        shape = self._shape_of(line.row)
         if shape is None:
             fields = ", ".join(sorted(line.row))[:80] or "none"
             found.append(Found("unknown_shape", "", f"fields: {fields}"))
@@ -90,6 +91,17 @@ class _Run:
             self._tally.add(line.number, found)
         wrong = any(RULES[each.code].level == "error" for each in found)
         self._measure(line, None if wrong else shape)
+
+    def _shape_of(self, row: Row) -> Shape | None:
+        """The layout of a row; of one that is of OpenAI's and Anthropic's alike, its neighbours'."""
+        shape = shape_of(row)
+        if shape is CHAT:
+            either = anthropic.fits_too(row)
+            self._either &= either
+            return ANTHROPIC if either and ANTHROPIC.name in self._shapes else shape
+        if shape is ANTHROPIC and self._either and set(self._shapes) == {CHAT.name}:
+            self._shapes = Counter({ANTHROPIC.name: self._shapes.total()})
+        return shape
 
     def _of(self, shape: Shape) -> list[Found]:
         """Count a layout; one that differs from the first is an issue."""

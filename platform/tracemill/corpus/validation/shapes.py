@@ -172,15 +172,17 @@ def _pair(name: str, asked: str, answer: str, *more: str) -> Shape:
     return Shape(name, fields, _has(asked, answer), check, said)
 
 
+ANTHROPIC = Shape(
+    "anthropic",
+    "system, messages with blocks of content",
+    anthropic.fits,
+    anthropic.check,
+    _anthropic_said,
+)
+CHAT = Shape("chat", "messages", _has("messages"), chat.check, _chat_said)
 SHAPES: tuple[Shape, ...] = (
-    Shape(
-        "anthropic",
-        "system, messages with blocks of content",
-        anthropic.fits,
-        anthropic.check,
-        _anthropic_said,
-    ),
-    Shape("chat", "messages", _has("messages"), chat.check, _chat_said),
+    ANTHROPIC,
+    CHAT,
     Shape(
         "preference",
         "input, preferred_output, non_preferred_output",
