@@ -83,7 +83,7 @@ def training_splits(
             digest=built.digest,
             rows=rows,
             files=(*sorted(each for each in built.path.rglob("*") if each.is_file()), left_out),
-            facts={**built.rows, "version": built.path.name, "warnings": " ".join(warned)},
+            facts={**built.rows, "version": built.path.name, "warnings": ". ".join(warned)},
             pages={
                 "sample": show.sample(_sample(_files(settings)), rows=8),
                 "card": (built.path / write.CARD).read_text(encoding="utf-8"),

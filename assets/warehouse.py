@@ -164,7 +164,10 @@ class Warehouse(dg.ConfigurableResource):
         partitioned = context.has_partition_key or context.has_partition_key_range
         wanted = set(context.partition_keys) if partitioned else set(inputs)
         if wanted and not wanted & inputs.keys():
-            raise dg.Failure(f"there is no source {' or '.join(sorted(wanted))} in raw/records")
+            names = " or ".join(sorted(wanted))
+            raise dg.Failure(
+                f"there is no source {names}: not in raw/records, or not read by raw_records yet"
+            )
         for origin in sorted(wanted & inputs.keys()):
             self._once(context, partial(work, origin), inputs[origin], origin)
         made = [part["made"] for part in self._parts(context.asset_key).values()]

@@ -490,3 +490,10 @@ def test_real_dialogues_have_the_two_errors_that_are_in_them():
 
 def test_the_rules_say_how_each_is_mended():
     assert all(rule.what and rule.mend for rule in RULES.values())
+
+
+def test_stand_ins_are_nobodys_data(check: Check):
+    report = check(
+        [chat({**U, "content": "Write to person-3f9a01c2@example.com, not to x@y.org."}, A)]
+    )
+    assert report.personal == {"email": 1}

@@ -153,7 +153,7 @@ def card(told: Facts) -> str:
         "Duplicates": _pairs(told["duplicates"]),
         "Contamination": _contamination(told["contamination"]),
         "Personal data": _personal(told["personal"]),
-        "Quality rules": _pairs(told["rules"]),
+        "Quality rules": _list(f"`{name}`: {_said(each)}" for name, each in told["rules"].items()),
         "Split": _pairs(told["split"]) + _list(f"warning: {text}" for text in told["warnings"]),
         "Files": _files(told["files"]),
         "How to rebuild": _rebuild(told),
@@ -240,7 +240,13 @@ def _records(told: Facts) -> str:
 
 
 def _by_split(told: Facts, name: str) -> str:
-    return _split_table(name, told[name], told["rows"], True) if told.get(name) else ""
+    """Counts by split, and of how many records it is not known; nothing where none has it."""
+    if not told.get(name):
+        return ""
+    rows, known = told["rows"], told[name].values()
+    rest = {split: count - sum(each[split] for each in known) for split, count in rows.items()}
+    unknown = {"not given": rest} if any(rest.values()) else {}
+    return _split_table(name, told[name] | unknown, rows, True)
 
 
 def _split_table(

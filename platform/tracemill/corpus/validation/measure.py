@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracemill import pii
 from tracemill.corpus import tokens
 from tracemill.corpus.personal import suspects
+from tracemill.corpus.stand_ins import real
 from tracemill.corpus.validation.report import Found, Issue, Lengths
 from tracemill.corpus.validation.shapes import Said
 
@@ -232,7 +232,7 @@ class Personal:
         found: list[int] = suspects(held).arg_true().to_list()
         for at in found:
             line, text = texts[at]
-            by_line.setdefault(line, Counter()).update(place.kind for place in pii.find(text))
+            by_line.setdefault(line, Counter()).update(place.kind for place in real(text))
         self._rows, self._held = [], 0
         for line, kinds in by_line.items():
             self.counts.update(kinds)
