@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from pydoc_data import topics
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -156,10 +157,11 @@ def texts(documents: int, seed: int = 0) -> pa.ChunkedArray:
         for block in range(-(-documents // BLOCK))
     ]
     order = np.random.default_rng(seed).permutation(documents)
-    return pa.chunked_array([pa.concat_arrays(blocks).take(pa.array(order))])
+    whole: Any = pa.concat_arrays(blocks)
+    return pa.chunked_array([whole.take(pa.array(order))])
 
 
-def _block(draw: Draw, words: pa.Array, documents: int) -> pa.Array:
+def _block(draw: Draw, words: Any, documents: int) -> pa.Array:
     made: list[Words] = []
     for kind in KINDS:
         forever = kind(draw)
@@ -172,10 +174,11 @@ def _block(draw: Draw, words: pa.Array, documents: int) -> pa.Array:
     return pc.if_else(shouted, loud, texts).cast(pa.large_string())
 
 
-def joined(made: list[Words], words: pa.Array) -> pa.Array:
+def joined(made: list[Words], words: Any) -> Any:
     """Texts of places in the vocabulary, a sentence a line."""
     ends = np.cumsum([0, *map(len, made)], dtype=np.int32)
-    lists = pa.ListArray.from_arrays(ends, words.take(pa.array(np.concatenate(made))))
+    arrays: Any = pa.ListArray
+    lists = arrays.from_arrays(ends, words.take(pa.array(np.concatenate(made))))
     return pc.replace_substring(pc.binary_join(lists, " "), ". ", ".\n")
 
 

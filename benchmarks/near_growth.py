@@ -72,7 +72,7 @@ def _mapped(parquet: Path) -> Path:
     if not path.exists():
         temporary = path.with_suffix(".part")
         file = pq.ParquetFile(parquet)
-        with pa.ipc.new_file(temporary, file.schema_arrow) as writer:
+        with pa.ipc.new_file(str(temporary), file.schema_arrow) as writer:
             for batch in file.iter_batches(DAY):
                 writer.write_batch(batch)
         temporary.rename(path)

@@ -71,7 +71,13 @@ def frame_of(texts: pa.Array) -> Any:
     turn = {name: pl.lit(None, pl.String) for name in Message._fields}
     turn |= {"weight": pl.lit(None, pl.Int8)}
     roles = [("user", pl.lit("")), ("assistant", pl.col("text"))]
-    turns = [pl.struct(**{**turn, "role": pl.lit(role), "content": said}) for role, said in roles]
+    turns = [
+        pl.struct(
+            each.alias(name)
+            for name, each in {**turn, "role": pl.lit(role), "content": said}.items()
+        )
+        for role, said in roles
+    ]
     frame = text.to_frame().select(
         pl.concat_list(turns).alias("messages"),
         source=pl.int_range(pl.len()).cast(pl.String),

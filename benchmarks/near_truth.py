@@ -60,12 +60,13 @@ def truth(
 ) -> Truth:
     """The pairs of `texts`; what was once counted is found again in `folder`."""
     digest = hashlib.blake2b(words.__qualname__.encode(), digest_size=8)
-    for text in texts.to_pylist():
+    plain = [text or "" for text in texts.to_pylist()]
+    for text in plain:
         digest.update(text.encode() + b"\0")
     path = folder / f"truth-{threshold:g}-{digest.hexdigest()}.parquet"
     if not path.exists():
         temporary = path.with_suffix(".part")
-        near_pairs(texts.to_pylist(), threshold, words).write_parquet(temporary)
+        near_pairs(plain, threshold, words).write_parquet(temporary)
         temporary.rename(path)
     return Truth(len(texts), pl.read_parquet(path))
 

@@ -50,7 +50,7 @@ def main() -> None:
 
 def _beside(name: str, path: Path, theirs: int) -> Table:
     texts = pl.Series("text", pq.read_table(path)["text"])
-    megabytes = texts.str.len_bytes().sum() / 1e6 / len(texts)
+    megabytes = int(texts.str.len_bytes().sum()) / 1e6 / len(texts)
     ours = len(texts) / _cpu_s(texts)
     rows = [("**tracemill**, all statistics", *_cells(ours, megabytes, ours))]
     rows += [

@@ -14,11 +14,17 @@ TEXT = "The log keeps the fact; everything else is derived.\n\n```python\nlog.ap
 
 
 def test_an_empty_text_has_no_tokens():
-    assert (tokenizer.count(""), tokenizer.ids([""]), tokenizer.starts("").tolist()) == (0, [[]], [])
+    assert (tokenizer.count(""), tokenizer.ids([""]), tokenizer.starts("").tolist()) == (
+        0,
+        [[]],
+        [],
+    )
 
 
 def test_the_views_of_a_text_agree():
-    assert tokenizer.count(TEXT) == len(tokenizer.ids([TEXT])[0]) == len(tokenizer.starts(TEXT)) == 24
+    assert (
+        tokenizer.count(TEXT) == len(tokenizer.ids([TEXT])[0]) == len(tokenizer.starts(TEXT)) == 24
+    )
 
 
 def test_many_texts_are_measured_in_order():

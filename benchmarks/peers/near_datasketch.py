@@ -19,7 +19,7 @@ def search(texts, clock, **settings):
         lsh.insert(place, sketch, check_duplication=False)
     buckets = [lsh.query(sketch) for sketch in sketches]
     clock("LSH")
-    found = components(len(texts), buckets)
+    found = components(len(texts), buckets)  # pyright: ignore[reportArgumentType]
     clock("components")
     return found
 

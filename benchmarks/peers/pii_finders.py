@@ -35,7 +35,9 @@ SCRUBADUB = {
 
 
 def presidio():
-    from presidio_analyzer import predefined_recognizers
+    from presidio_analyzer import (  # pyright: ignore[reportMissingImports]
+        predefined_recognizers,
+    )
 
     made = [(getattr(predefined_recognizers, n)(), kind) for n, kind in PRESIDIO.items()]
 
@@ -50,7 +52,7 @@ def presidio():
 
 
 def scrubadub():
-    import scrubadub as package
+    import scrubadub as package  # pyright: ignore[reportMissingImports]
 
     scrubber = package.Scrubber()
 

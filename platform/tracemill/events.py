@@ -490,7 +490,7 @@ class DatasetBuilt(Happened):
     """Rows by split."""
     salt: str
     """Of the split: another one is another split."""
-    dropped: dict[str, int] = {}
+    dropped: dict[str, int] = Field(default_factory=dict)
     """Rows that each step left out, by the name of the step."""
     inputs: tuple[str, ...] = ()
     """Digests of what it was built from."""

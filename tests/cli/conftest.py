@@ -33,7 +33,9 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         log.append(failed("third?"))
         log.append(
             [
-                DatasetBuilt(name="qa", digest="d" * 16, rows={"train": 8}, salt="1", log_position=6),
+                DatasetBuilt(
+                    name="qa", digest="d" * 16, rows={"train": 8}, salt="1", log_position=6
+                ),
                 IndexBuilt(
                     name="installed",
                     digest="e" * 16,

@@ -174,7 +174,7 @@ def test_every_planted_question_is_found_and_nothing_else():
                        strict=True))  # fmt: skip
     made: list[Record] = []
     for at, turns in enumerate(dialogues):
-        said = [Message(turn["role"], turn["content"]) for turn in turns]
+        said = [Message(turn["role"], turn["content"]) for turn in turns]  # pyright: ignore
         if at in planted:
             words = questions[planted[at]].split()
             if at % 2:
