@@ -32,6 +32,8 @@ PROTECTED, FITTING, TWICE, UNSEEN, SPLITS = (
     *("protected_records", "fitting_records", "unique_records", "decontaminated_records"),
     "training_splits",
 )
+SKETCHED_ROWS = 20_000
+"""At a time: fewer are compared with all known ids too often, more take memory that is kept."""
 RATINGS = "ratings.parquet"
 """In the folder of an index: what each record was rated that it has."""
 
@@ -209,9 +211,8 @@ def _filled(
     nowhere = {"source": pl.lit(""), "timestamp": pl.lit(datetime.fromtimestamp(0, UTC))}
     for origin, digest in now.items():
         if digest not in known:
-            for batch in read_batches(
-                [flow.kept_file(warehouse.settings, FITTING, origin)], 50_000
-            ):
+            table = flow.kept_file(warehouse.settings, FITTING, origin)
+            for batch in read_batches([table], SKETCHED_ROWS):
                 dedup.add(index, batch.with_columns(**nowhere))
     write_text_atomically(file, json.dumps(sorted({*known, *now.values()})))
     return index

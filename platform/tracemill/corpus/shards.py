@@ -6,6 +6,7 @@ read from all runs, sorted, and written, so that never more than a run or a piec
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -137,12 +138,14 @@ def write_split(
         lines = {name: stack.enter_context(_text(folder / name, split)) for name in names}
         data = folder / "hf" / "data"
         hub = stack.enter_context(_Parquet(data, split, shard_bytes)) if "hf" in formats else None
+        pool = stack.enter_context(ThreadPoolExecutor(1))
         for frame in frames:
             rows += frame.height
-            table.write(frame)
+            packed = pool.submit(table.write, frame)
             for name, file in lines.items():
                 texts = json_lines(frame, name)
                 file.write("".join(f"{text}\n" for text in texts).encode())
+            packed.result()
             if hub is not None:
                 hub.write(hub_columns(frame, used))
     for path in [folder / name / f"{split}.jsonl" for name in names]:
