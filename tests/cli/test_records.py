@@ -95,7 +95,9 @@ def test_what_is_no_record_is_told(run: Run, record: str):
 
 
 def test_what_was_left_out_is_counted_shown_and_filtered(run: Run):
-    counts = {(each["step"], each["reason"]): each["n"] for each in run("quarantine", "--json").lines}
+    counts = {
+        (each["step"], each["reason"]): each["n"] for each in run("quarantine", "--json").lines
+    }
     assert set(counts.values()) == {1}
     assert len(counts) == 6
     header, only = run("quarantine", "--step", "raw_records", "-n", "9", "--csv").out.splitlines()
