@@ -34,9 +34,9 @@ def test_a_build_says_what_it_made_and_the_next_that_nothing_changed(
     assert "✓ corpus/unique_records              7" in text(first)
     assert "✓ unique_records: no_record_lost  8 in = 7 kept + 1 dropped" in text(first)
     assert "✗ raw_records: nothing_quarantined warns  1 refused" in text(first)
-    assert "done: 17 built, 0 unchanged, 2 warnings in" in text(first)
+    assert "done: 18 built, 0 unchanged, 2 warnings in" in text(first)
     assert "= corpus/unique_records              7  unchanged" in text(second)
-    assert "done: 0 built, 17 unchanged, 2 warnings in" in text(second)
+    assert "done: 0 built, 18 unchanged, 2 warnings in" in text(second)
     assert capfd.readouterr() == ("", "")
 
 
@@ -60,7 +60,7 @@ def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Sett
         line.startswith("✗ corpus/unique_records") and "unique_records" in line for line in lines
     )
     assert any(line.startswith("- corpus/training_splits") for line in lines)
-    assert lines[-1].startswith("failed: 2 built, 0 unchanged, 1 failed, 4 skipped in")
+    assert lines[-1].startswith("failed: 3 built, 0 unchanged, 1 failed, 4 skipped in")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Sett
         (
             "+unique_records",
             [
-                *("clean_records", "installed_records", "protected_records"),
+                *("clean_records", "fitting_records", "installed_records", "protected_records"),
                 *("raw_records", "unique_records"),
             ],
         ),
@@ -89,7 +89,7 @@ def test_a_selection_names_assets(selection: str, names: list[str]):
 
 
 def test_no_selection_and_a_star_are_everything():
-    assert len(selected(None)) == len(selected("*")) == 18
+    assert len(selected(None)) == len(selected("*")) == 19
 
 
 @pytest.mark.parametrize("selection", ["nonsense", "((", "group:nonsense", ""])
