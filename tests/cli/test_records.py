@@ -104,6 +104,10 @@ def test_what_was_left_out_is_counted_shown_and_filtered(run: Run):
     assert header.startswith("step,origin,source,record_id,reason,text,kept_id,jaccard")
     assert only.startswith("raw_records,ends,ends.jsonl:7,,")
     assert len(run("quarantine", "-n", "2", "--json").lines) == 2
+    assert not any("character" in reason for step, reason in counts if step == "raw_records")
+    shown = run("quarantine", "--step", "raw_records", "-n", "1").out
+    assert "at character 2" in shown
+    assert "null" not in shown
     assert "ends.jsonl:9" in run("quarantine", "--origin", "ends").out
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SHOWN = 20
 LEAST_DIGITS = 4
 """Of an id, to look it up."""
+PLACE = r"(?: starting)?(?: at)? at character \d+$"
+"""Where in a line JSON ends, which would make many reasons of one."""
 NOTHING = "nothing was left out"
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 
@@ -53,7 +55,7 @@ def quarantine(
         rows = rows.filter(pl.col("reason").str.contains(reason, literal=True))
     if limit is None:
         rows = (
-            rows.group_by("step", "reason")
+            rows.group_by("step", pl.col("reason").str.replace(PLACE, ""))
             .agg(n=pl.len(), example=pl.col("source").min())
             .sort("n", "step", "reason", descending=[True, False, False])
         )
@@ -61,6 +63,8 @@ def quarantine(
     if found.is_empty():
         print(_nothing(everything), file=sys.stderr)
     else:
+        if not (as_json or as_csv):
+            found = found.select(each for each in found if each.null_count() < found.height)
         print_frame(found, as_json=as_json, as_csv=as_csv)
 
 

@@ -38,7 +38,8 @@ def json_line(content: bytes) -> Line:
 def _why(error: Exception, start: int = 0) -> str:
     match error:
         case json.JSONDecodeError():
-            return f"{error.msg} at character {error.pos - start + 1}"
+            said = error.msg.removesuffix(" at")
+            return f"{said} at character {error.pos - start + 1}"
         case RecursionError():
             return "nested too deep"
         case _:
