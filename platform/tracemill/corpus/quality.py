@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tracemill.corpus.threads import pool
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -92,8 +94,6 @@ def statistics(texts: "pl.Series", *, plain: bool | None = None) -> "pl.DataFram
 def _kernel(texts: "pl.Series") -> NDArray[np.float64]:
     """All cores, each on its own range of texts."""
     global _compiled
-    from concurrent.futures import ThreadPoolExecutor
-
     from tracemill.corpus.kernels import quality
 
     data, offsets = _buffers(texts)
@@ -105,8 +105,7 @@ def _kernel(texts: "pl.Series") -> NDArray[np.float64]:
         stop = min(start + _CHUNK, len(texts))
         quality.measure(data, offsets, start, stop, classes(), stops, limits, rows)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(work, range(0, len(texts), _CHUNK)))
+    list(pool(os.cpu_count() or 1).map(work, range(0, len(texts), _CHUNK)))
     _compiled = True
     return rows
 

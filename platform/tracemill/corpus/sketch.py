@@ -19,7 +19,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracemill.corpus.kernels.texts import Places, Texts, parts, places
+from tracemill.corpus.threads import pool
 
 if TYPE_CHECKING:
     import datasketch  # pyright: ignore[reportMissingTypeStubs]
@@ -169,8 +169,7 @@ def _compiled(texts: Places, threads: int) -> Sketches:
         results = (signatures[part], digests[part], counts[part])
         return sketch_documents(found, tables, permutations(), results)
 
-    with ThreadPoolExecutor(threads) as pool:
-        shingles = np.concatenate(list(pool.map(run, parts(texts.lengths))))
+    shingles = np.concatenate(list(pool(threads).map(run, parts(texts.lengths))))
     return Sketches(signatures, shingles, _offsets(counts), digests)
 
 

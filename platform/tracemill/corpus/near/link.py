@@ -6,12 +6,12 @@ the threads, each with its own forest; the forests are joined at the end.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tracemill.corpus.near.block import Hashes, Indices, room
+from tracemill.corpus.threads import pool
 
 SLICE = 1 << 16
 """Texts entered at a time: a table for one band then fits the processor's cache."""
@@ -46,8 +46,7 @@ def components(tags: Sequence[Hashes], known: Indices, loops: Any, threads: int)
             _link(piece, slices, own, low, high, loops)
         return own
 
-    with ThreadPoolExecutor(threads) as pool:
-        first, *rest = pool.map(forest, cuts[:-1], cuts[1:])
+    first, *rest = pool(threads).map(forest, cuts[:-1], cuts[1:])
     for other in rest:
         loops.join(first, other)
     return _flat(first)

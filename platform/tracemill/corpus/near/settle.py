@@ -6,7 +6,6 @@ Components that no new text has joined keep their decisions.
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -24,6 +23,7 @@ from tracemill.corpus.near.block import (
     frozen,
     room,
 )
+from tracemill.corpus.threads import pool
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,10 +117,9 @@ def decide(
     )
     texts = _ranked(parts, roots, _touched(roots, known, changed))
     settling = loops(texts.size, plain)
-    with ThreadPoolExecutor(threads) as pool:
-        blocks = _blocks(texts, roots, threads)
-        for settled in pool.map(partial(_settle, parts, rule, settling), blocks):
-            _write(settled, after)
+    blocks = _blocks(texts, roots, threads)
+    for settled in pool(threads).map(partial(_settle, parts, rule, settling), blocks):
+        _write(settled, after)
     return after
 
 
