@@ -9,6 +9,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -242,6 +243,25 @@ def test_the_check_for_leaks_finds_one(built: Settings):
     pl.concat([test, leak]).write_parquet(version / "te st.parquet")
     warehouse = Warehouse(changed=built.model_dump(mode="json", exclude_none=True))
     assert not splits.no_leakage(warehouse=warehouse).passed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_checks_of_what_was_written_find_an_address_and_a_question_of_an_evaluation(
+    built: Settings,
+):
+    warehouse = Warehouse(changed=built.model_dump(mode="json", exclude_none=True))
+    question = said(random.Random(99), 16)
+    (built.raw_dataset.parent / "exam.txt").write_text(question + "\n")
+    recipe = built.raw_dataset.read_text() if built.raw_dataset.is_file() else ""
+    built.raw_dataset.write_text(f"{recipe}\nevaluations: {{exam: exam.txt}}\n")
+    checks: list[Any] = [splits.no_personal_data, splits.no_contamination]
+    assert [check(warehouse=warehouse).passed for check in checks] == [True, True]
+    file = current(built.corpus / "splits").path / "train.parquet"
+    train = pl.read_parquet(file, glob=False)
+    turns = [dict(turn) for turn in train["messages"][0]]
+    turns[0]["content"] = f"{question} Write to ann@example.org."
+    planted = pl.Series("messages", [turns], train.schema["messages"])
+    pl.concat([train.head(1).with_columns(planted), train.tail(-1)]).write_parquet(file)
+    assert [check(warehouse=warehouse).passed for check in checks] == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,3 @@ def _model() -> Any:
             f"{wanted or PREFERRED[0]}, or name an installed one in {MODEL_VARIABLE}"
         )
     return spacy.load(found[0], exclude=["parser", "lemmatizer", "attribute_ruler", "tagger"])
-
-
-def model_name() -> str:
-    """Which model finds the names: its name and version, for the data card."""
-    meta: dict[str, Any] = _model().meta
-    return f"{meta['lang']}_{meta['name']} {meta['version']}"
