@@ -414,6 +414,7 @@ class RagAnswered(Happened):
     """A question was put to an index; linked to its model call, where one was made."""
 
     kind: Literal["rag.answered"] = "rag.answered"
+    schema_version: ClassVar[int] = 2
     index: Label
     """The collection that was searched."""
     index_digest: Label
@@ -426,6 +427,14 @@ class RagAnswered(Happened):
     """What was retrieved, best first."""
     scores: tuple[float, ...]
     """Their scores, in the same order; larger is nearer."""
+    cited_chunk_ids: tuple[str, ...] = ()
+    """What the answer cites and is supported by."""
+    flagged_chunk_ids: tuple[str, ...] = ()
+    """What reads like instructions to a model."""
+    mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
+    """How it was searched."""
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    """The calibrated probability that the answer is right; None before it was recorded."""
     not_found: bool
     """True when nothing in the index answers the question."""
     latency_ms: float = Field(ge=0)
@@ -440,6 +449,7 @@ class EmbeddingsComputed(Happened):
     """A batch of texts was turned into vectors."""
 
     kind: Literal["embeddings.computed"] = "embeddings.computed"
+    schema_version: ClassVar[int] = 2
     provider: Label
     """Who computed them."""
     request_model: Label
@@ -449,7 +459,13 @@ class EmbeddingsComputed(Happened):
     texts: int = Field(ge=0)
     """How many texts were asked for."""
     computed: int = Field(ge=0)
-    """How many of them were computed; the rest came from the cache."""
+    """How many of them were computed; the rest came from the cache or were equal to others."""
+    input_kind: Literal["query", "document"] = "document"
+    """What the vectors stand for; some models treat the two differently."""
+    collection: Label | None = None
+    """For which collection."""
+    call_ids: tuple[Id, ...] = ()
+    """The calls that computed them, where a provider did."""
     latency_ms: float = Field(ge=0)
     """Time spent, in milliseconds."""
 
@@ -506,6 +522,7 @@ class IndexBuilt(Happened):
     """A search index was written."""
 
     kind: Literal["index.built"] = "index.built"
+    schema_version: ClassVar[int] = 2
     keep: ClassVar[bool] = True
     name: Label
     """The collection."""
@@ -519,10 +536,47 @@ class IndexBuilt(Happened):
     """The model of the vectors; questions must be embedded by the same."""
     recall_at_10: float | None = Field(default=None, ge=0, le=1)
     """Share of the exact ten nearest that the index finds, on a sample."""
+    documents: int | None = Field(default=None, ge=0)
+    """How many documents its chunks are from."""
+    added: int | None = Field(default=None, ge=0)
+    """Chunks that the version before did not hold; None before it was recorded."""
+    deleted: int | None = Field(default=None, ge=0)
+    """Chunks of the version before that are gone."""
 
     @property
     def stream(self) -> str:
         return f"index:{self.name}"
+
+
+class RetrievalEvaluated(Happened):
+    """Labelled questions were put to a version of a collection."""
+
+    kind: Literal["retrieval.evaluated"] = "retrieval.evaluated"
+    keep: ClassVar[bool] = True
+    index: Label
+    """The collection."""
+    index_digest: Label
+    """The version."""
+    embedding_model: Label
+    mode: Literal["hybrid", "dense", "lexical"]
+    """How it was searched."""
+    dataset_digest: Label
+    """Of the labelled questions: figures compare only where it is the same."""
+    questions: int = Field(ge=1)
+    """How many; those without an answer in the collection among them."""
+    unanswerable: int = Field(default=0, ge=0)
+    """How many have no answer in the collection."""
+    metrics: dict[Label, float]
+    """`recall@1`, `recall@5`, `recall@10`, `mrr@10`, `ndcg@10`, and where answers were asked for
+    `not_found_precision`, `not_found_recall`, `citation_precision`, `answered`; 0 to 1."""
+    answer_model: Label | None = None
+    """Who answered, where answers were asked for."""
+    latency_ms: float = Field(ge=0)
+    """A question's retrieval, on average, in milliseconds."""
+
+    @property
+    def stream(self) -> str:
+        return f"index:{self.index}:evaluations"
 
 
 class LogTailLost(Happened):
@@ -561,6 +615,7 @@ Event = Annotated[
     | SourceHarvested
     | DatasetBuilt
     | IndexBuilt
+    | RetrievalEvaluated
     | LogTailLost,
     Field(discriminator="kind"),
 ]

@@ -18,7 +18,7 @@ Data, not code: only this page is kept in version control.
 
 | folder | what | delete it? |
 |---|---|---|
-| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`; `raw/dataset.yaml` | no |
+| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml` | no |
 | `log/` | the event log: the only source of truth | no |
 | `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
 | `corpus/` | records, what was dropped, splits | rebuilt |
@@ -118,6 +118,19 @@ class Settings(BaseSettings):
     @property
     def indexes(self) -> Path:
         return self.warehouse / "indexes"
+
+    def collection(self, name: str) -> Path:
+        """The folder of a collection: its documents, chunks, vectors and versions."""
+        return self.indexes / name
+
+    def quarantined_documents(self, name: str) -> Path:
+        """The files of a collection that could not be read, each with the reason."""
+        return self.quarantine / "documents" / f"{name}.parquet"
+
+    @property
+    def raw_questions(self) -> Path:
+        """Labelled questions: a JSONL file for each collection."""
+        return self.warehouse / "raw" / "questions"
 
     @property
     def cache(self) -> Path:

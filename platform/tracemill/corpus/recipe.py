@@ -31,7 +31,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Unknown fields are mistakes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -63,7 +65,7 @@ def _tokenizer_known(name: str) -> str:
     return name
 
 
-class Source(_Strict):
+class Source(Strict):
     """What is particular about one source."""
 
     format: Format = "auto"
@@ -84,7 +86,7 @@ class Source(_Strict):
     """Records that were rated lower are dropped."""
 
 
-class Dedup(_Strict):
+class Dedup(Strict):
     """Which records count as the same."""
 
     fields: Literal["both", "prompt", "answer"] = "both"
@@ -96,7 +98,7 @@ class Dedup(_Strict):
     """Least cosine similarity of offline embeddings that counts as well; None: not looked at."""
 
 
-class Tokens(_Strict):
+class Tokens(Strict):
     """How long a record may be."""
 
     tokenizer: Annotated[str, AfterValidator(_tokenizer_known)] = "default"
@@ -107,7 +109,7 @@ class Tokens(_Strict):
     """A record beyond it is dropped, or cut between its turns into several."""
 
 
-class Split(_Strict):
+class Split(Strict):
     """Which records train, validate and test."""
 
     ratios: dict[Name, Share] = {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -127,7 +129,7 @@ class Split(_Strict):
         return self
 
 
-class Dataset(_Strict):
+class Dataset(Strict):
     """How the records of all sources become one data set."""
 
     name: Name = "records"
@@ -145,15 +147,19 @@ def source_recipe(path: Path) -> Source:
 
     Raises `InputError`, with file, field and mend, when it is not YAML or not a recipe.
     """
-    return _read(path, Source)
+    return read_recipe(path, Source)
 
 
 def dataset_recipe(path: Path) -> Dataset:
     """As `source_recipe`, for the whole data set."""
-    return _read(path, Dataset)
+    return read_recipe(path, Dataset)
 
 
-def _read(path: Path, model: type[Model]) -> Model:
+def read_recipe(path: Path, model: type[Model]) -> Model:
+    """The settings of any strict model in a YAML file; its defaults when there is no such file.
+
+    Raises `InputError` as `source_recipe` does.
+    """
     import yaml
 
     if not path.is_file():

@@ -34,6 +34,9 @@ STEPS: Steps = {
     ("llm.call.finished", 1): _text_to_content,
     ("llm.call.failed", 1): _only_added,
     ("dataset.built", 1): _seed_to_salt,
+    ("rag.answered", 1): _only_added,
+    ("embeddings.computed", 1): _only_added,
+    ("index.built", 1): _only_added,
 }
 """(kind, version that the step reads) to the step."""
 
