@@ -24,13 +24,11 @@ from tracemill.settings import Settings
 
 ROOT = service.ROOT
 WITHIN_S = 120
-# A shell's background job ignores ctrl-C, and the tests may be one.
 UI = """
-import signal, sys
+import sys
 from pathlib import Path
 from assets.run import ui
 from tracemill.settings import Settings
-signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(ui(Settings(warehouse=Path(sys.argv[1]), harvest_installed=False), 0))
 """
 
