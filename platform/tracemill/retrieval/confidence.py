@@ -1,0 +1,334 @@
+"""How likely an answer is right: plain signs of it, weighed as labelled questions taught.
+
+A logistic regression makes one number of the signs, a monotone curve makes a probability of that.
+docs/confidence.md tells what both were fitted on, and how well they hold on what was held out.
+"""
+# scipy's types are missing:
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+import re
+from collections.abc import Collection as Several
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from tracemill.corpus.recipe import Strict
+from tracemill.errors import InputError, UsageError
+from tracemill.files import write_text_atomically
+from tracemill.llm import bm25
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from tracemill.settings import Settings
+
+SHIPPED = Path(__file__).with_name("calibrations.json")
+ANY = "any"
+"""Whose calibration serves an embedding model that none was fitted for."""
+LEAST = 200
+"""Answers that a collection needs for a calibration of its own, `LEAST_EACH` of them right, and as
+many wrong: with fewer, one article or one odd label moves the curve by more than it mends."""
+LEAST_EACH = 50
+CURVE_FROM = 1_000
+"""Answers from which on the curve is fitted too; below, the logistic function is the curve."""
+_POINTS = 20
+_PRIOR = 0.5  # a ridge of one observation on each weight
+_CITATION = re.compile(r"\s*\[\d+\]")
+
+
+class Features(NamedTuple):
+    """What speaks for an answer; each from 0 to 1 but for the cosine, and larger is better."""
+
+    lexical: float
+    """The share of the question's weight (BM25) that the best cited passage holds."""
+    margin: float
+    """How far the best passage's share is above the mean of the others that were found."""
+    cosine: float
+    """Of the question and the answer, by the light model, whichever model embeds the passages."""
+    coverage: float
+    """The share of the question's words that the answer and its passages' titles hold."""
+    supported: float = 1.0
+    """The share of the answer's citations that support their sentence. It is not weighed but
+    multiplies: the offline model copies its sentences, so there is nothing to learn it from."""
+
+
+SIGNS = Features._fields[:4]
+"""What is weighed."""
+
+
+class Quality(NamedTuple):
+    """How well probabilities hold."""
+
+    answers: int
+    ece: float
+    """Expected calibration error over ten bins with as many answers each: how far, on average, a
+    bin's mean probability is from its share of right answers (Naeini et al. 2015)."""
+    brier: float
+    """The mean squared error (Brier 1950)."""
+    auroc: float
+    """How often a right answer has a higher probability than a wrong one."""
+    bins: tuple[tuple[float, float], ...]
+    """Mean probability and share of right answers, bin by bin."""
+
+
+class Calibration(Strict):
+    """From signs to a probability: sigmoid(weights . (signs - centre) / spread + intercept), then
+    a curve of straight lines between points, where there is one."""
+
+    model: str
+    """The embedding model of the passages."""
+    signs: tuple[str, ...] = SIGNS
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    weights: tuple[Annotated[float, Field(ge=0)], ...]
+    """Never negative: more evidence never lowers a probability."""
+    intercept: float
+    curve: tuple[tuple[float, float], ...] = ()
+    """Points (logistic, probability), both rising; empty for none."""
+    provenance: dict[str, str | int | float]
+    """What it was fitted on, when, and how well it held on what was held out."""
+
+    def probability(self, features: Features) -> float:
+        """How likely the answer is right, from 0 to 1."""
+        import numpy as np
+
+        signs = np.array([features[: len(SIGNS)]], dtype=np.float64)
+        return float(self.probabilities(signs)[0]) * features.supported
+
+    def probabilities(self, signs: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """As `probability`, of all citations supported, for signs of shape (answers, 4)."""
+        import numpy as np
+
+        scaled = (signs - self.centre) / self.spread
+        logistic = _sigmoid(scaled @ np.array(self.weights) + self.intercept)
+        if not self.curve:
+            return logistic
+        points = np.array(self.curve)
+        return np.interp(logistic, points[:, 0], points[:, 1])
+
+
+def features(
+    question: str,
+    found: "pl.DataFrame",
+    answer: str,
+    *,
+    cited: Several[str],
+    supported: float = 1.0,
+) -> Features:
+    """The signs of an answer.
+
+    Args:
+        found: what the search gave, best first: `chunk_id`, `title`, `headings`, `text` and, where
+            it looked at words, `lexical` from 0 to 1.
+        answer: its text with citations.
+        cited: the ids of the chunks that it cites.
+        supported: the share of its citations that support their sentence.
+    """
+    from tracemill.retrieval.embed import compute
+
+    plain = _CITATION.sub("", answer)
+    asked = frozenset(bm25.words(question))
+    held = _held(asked, found)
+    shares = _shares(found, [len(words) / max(len(asked), 1) for words in held])
+    is_cited = [chunk_id in cited for chunk_id in found["chunk_id"]]
+    titles = found.filter(is_cited).select("title", "headings").rows()
+    said = {*bm25.words(plain), *bm25.words(" ".join(f"{t} {' '.join(h)}" for t, h in titles))}
+    about, answers = compute([question, plain])
+    return Features(
+        lexical=max((s for s, yes in zip(shares, is_cited, strict=True) if yes), default=0.0),
+        margin=_margin(shares),
+        cosine=float(about @ answers),
+        coverage=len(asked & said) / max(len(asked), 1),
+        supported=supported,
+    )
+
+
+def _held(asked: frozenset[str], found: "pl.DataFrame") -> list[frozenset[str]]:
+    return [asked & set(bm25.words(text)) for text in found["text"]]
+
+
+def _shares(found: "pl.DataFrame", plain: list[float]) -> list[float]:
+    """BM25's shares; a search by vectors alone has none, and plain shares of words stand in."""
+    if "lexical" not in found.columns or found["lexical"].null_count() == found.height:
+        return plain
+    return found["lexical"].fill_null(0).clip(0, 1).to_list()
+
+
+def _margin(shares: list[float]) -> float:
+    best, *others = sorted(shares, reverse=True) or [0.0]
+    return best - sum(others) / len(others) if others else best
+
+
+def fit(
+    signs: "NDArray[np.float64]",
+    right: "NDArray[np.bool_]",
+    *,
+    model: str,
+    provenance: dict[str, str | int | float] | None = None,
+) -> Calibration:
+    """Learn from answers of which it is known whether they were right.
+
+    Args:
+        signs: of shape (answers, 4), in the order of `SIGNS`.
+        right: of shape (answers,).
+        model: the embedding model of the passages.
+
+    Raises `UsageError` where there are too few.
+    """
+    import numpy as np
+    from scipy.optimize import minimize
+
+    _check(right)
+    centre, spread = signs.mean(axis=0), signs.std(axis=0) + 1e-6
+    scaled = np.c_[(signs - centre) / spread, np.ones(len(signs))]
+    turned = np.where(right, 1.0, -1.0)
+
+    def loss(weights: "NDArray[np.float64]") -> "tuple[float, NDArray[np.float64]]":
+        margins = turned * (scaled @ weights)
+        ridge = np.r_[weights[:-1], 0]
+        value = np.logaddexp(0, -margins).sum() + _PRIOR * (ridge @ ridge)
+        slope = -(turned * _sigmoid(-margins)) @ scaled + 2 * _PRIOR * ridge
+        return float(value), slope
+
+    bounds = [(0, None)] * len(centre) + [(None, None)]
+    start = np.zeros(len(centre) + 1)
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    logistic = _sigmoid(scaled @ found)
+    return Calibration(
+        model=model,
+        centre=_rounded(centre),
+        spread=_rounded(spread),
+        weights=_rounded(found[:-1]),
+        intercept=round(float(found[-1]), 5),
+        curve=_curve(logistic, right) if len(right) >= CURVE_FROM else (),
+        provenance={"answers": len(right)} | (provenance or {}),
+    )
+
+
+def _check(right: "NDArray[np.bool_]") -> None:
+    good = int(right.sum())
+    bad = len(right) - good
+    if len(right) < LEAST or min(good, bad) < LEAST_EACH:
+        raise UsageError(
+            f"{len(right)} answers, {good} right and {bad} wrong, are too few to calibrate by: it "
+            f"takes {LEAST}, {LEAST_EACH} of each kind at least; label more questions, some of "
+            "them without an answer"
+        )
+
+
+def _curve(
+    logistic: "NDArray[np.float64]", right: "NDArray[np.bool_]"
+) -> tuple[tuple[float, float], ...]:
+    """Isotonic regression (Barlow et al. 1972) on the means of bins with as many answers each."""
+    import numpy as np
+    from scipy.optimize import isotonic_regression
+
+    bins = np.array_split(np.argsort(logistic, kind="stable"), _POINTS)
+    levels = isotonic_regression([right[rows].mean() for rows in bins]).x
+    points = (
+        (float(logistic[rows].mean()), float(p)) for rows, p in zip(bins, levels, strict=True)
+    )
+    return tuple((round(x, 5), round(p, 5)) for x, p in points)
+
+
+def held_out(
+    signs: "NDArray[np.float64]",
+    right: "NDArray[np.bool_]",
+    groups: "NDArray[np.int64]",
+    *,
+    folds: int = 8,
+) -> "NDArray[np.float64]":
+    """A probability for each answer, by a calibration that saw no answer of its group.
+
+    Args:
+        groups: of shape (answers,): the article, say; a fold holds every `folds`-th group.
+    """
+    import numpy as np
+
+    fold = np.unique(groups, return_inverse=True)[1] % folds
+    probabilities = np.empty(len(right))
+    for number in np.unique(fold):
+        out = fold == number
+        learned = fit(signs[~out], right[~out], model=ANY)
+        probabilities[out] = learned.probabilities(signs[out])
+    return probabilities
+
+
+def quality(
+    probabilities: "NDArray[np.float64]", right: "NDArray[np.bool_]", *, bins: int = 10
+) -> Quality:
+    """How well probabilities hold against what was right; both of shape (answers,)."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    order = np.array_split(np.argsort(probabilities, kind="stable"), min(bins, len(right)))
+    pairs = [(float(probabilities[r].mean()), float(right[r].mean())) for r in order]
+    gaps = [abs(p - share) * len(rows) for (p, share), rows in zip(pairs, order, strict=True)]
+    good = int(right.sum())
+    above = rankdata(probabilities)[right].sum() - good * (good + 1) / 2
+    return Quality(
+        answers=len(right),
+        ece=sum(gaps) / len(right),
+        brier=float(((probabilities - right) ** 2).mean()),
+        auroc=float(above / (good * (len(right) - good)))
+        if 0 < good < len(right)
+        else float("nan"),
+        bins=tuple(pairs),
+    )
+
+
+def shipped(model: str) -> Calibration:
+    """The calibration that comes with the package for an embedding model, else the one for any."""
+    fitted = _shipped()
+    return fitted.get(model, fitted[ANY])
+
+
+def calibration(settings: "Settings", collection: str, model: str) -> Calibration:
+    """A collection's own calibration where it has one, else the one shipped for its model.
+
+    Raises `InputError` when its own cannot be read.
+    """
+    path = own(settings, collection)
+    if not path.is_file():
+        return shipped(model)
+    try:
+        return Calibration.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(
+            f"{path} is not a calibration ({error.errors()[0]['msg']}): delete it, or write it "
+            f"anew by `tracemill collections evaluate {collection} --calibrate`"
+        ) from None
+
+
+def keep(settings: "Settings", collection: str, learned: Calibration) -> Path:
+    """Let a collection have its own calibration from now on."""
+    text = learned.model_dump_json(indent=1) + "\n"
+    return write_text_atomically(own(settings, collection), text)
+
+
+def own(settings: "Settings", collection: str) -> Path:
+    """Where a collection's own calibration lies."""
+    return settings.collection(collection) / "confidence.json"
+
+
+@cache
+def _shipped() -> dict[str, Calibration]:
+    from pydantic import TypeAdapter
+
+    every = TypeAdapter(list[Calibration]).validate_json(SHIPPED.read_bytes())
+    return {each.model: each for each in every}
+
+
+def _sigmoid(x: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    import numpy as np
+
+    return np.exp(-np.logaddexp(0, -x))
+
+
+def _rounded(values: "NDArray[np.float64]") -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)
