@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+FILE = "tokenizers/l2_supercat_tokenizer_config.json"
 _BATCH = 512  # texts; few enough that all cores end together
 
 
@@ -73,4 +74,4 @@ def _tokenizer() -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(bundled("tokenizers/l2_supercat_tokenizer_config.json")))
+    return Tokenizer.from_file(str(bundled(FILE)))

@@ -245,7 +245,7 @@ def test_who_comes_second_does_not_set_the_new_file_aside(folder: Path) -> None:
     assert first.get("7") is None
     first.put("new", answered("new"), HOUR_S)
     damaged = (folder / "responses.damaged.db").read_bytes()
-    second._set_aside(apsw.CorruptError("seen before the first one began anew"))
+    second._database._set_aside(apsw.CorruptError("seen before the first one began anew"))
     assert (folder / "responses.damaged.db").read_bytes() == damaged
     assert second.get("new") == answered("new")
 
@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_is_a_miss_and_says_why(
 def test_a_file_that_somebody_holds_is_read_and_otherwise_passed_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tracemill.llm.cache.file._WAIT_MS", 1)
+    monkeypatch.setattr("tracemill.llm.cache.database._WAIT_MS", 1)
     cache = FileCache(folder / DB)
     cache.put(KEY, answered(), HOUR_S)
     other = apsw.Connection(str(folder / DB))
@@ -309,7 +309,7 @@ def test_a_full_disk_is_a_miss_and_what_is_there_is_still_given(
 ) -> None:
     cache = FileCache(folder / DB)
     cache.put(KEY, answered(), HOUR_S)
-    connection = cache._opened()
+    connection = cache._database._opened()
     pages = connection.pragma("page_count")
     connection.pragma("max_page_count", pages)
     cache.put("large", answered("x" * 100_000), HOUR_S)
