@@ -89,7 +89,9 @@ def figure(mean: float, questions: int) -> Figure:
     middle = (mean + z2 / (2 * questions)) / (1 + z2 / questions)
     spread = mean * (1 - mean) / questions + z2 / (4 * questions**2)
     half = _TWO_SIDED_95 * math.sqrt(max(spread, 0)) / (1 + z2 / questions)
-    return Figure(mean, max(0.0, middle - half), min(1.0, middle + half), questions)
+    # The mean itself is inside, which rounding would deny at 0 and at 1.
+    low, high = min(mean, middle - half), max(mean, middle + half)
+    return Figure(mean, max(0.0, low), min(1.0, high), questions)
 
 
 class Change(NamedTuple):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import polars as pl
 
+_SHORT = 20  # characters; a shorter text must stand as whole words: 12 is not in 120
 _MOST_SPANS = 100
 """Of one text in one document: what is in more places than that says nothing."""
 
@@ -87,7 +88,7 @@ def _lower(word: str) -> str:
 
 
 def holds(text: str, place: str) -> bool:
-    """Whether a text holds another, as whole words, whatever blanks and capitals."""
+    """Whether a text holds another, whatever blanks and capitals; a short one as whole words."""
     return next(_find(fold(text), _needle(place)), None) is not None
 
 
@@ -138,11 +139,12 @@ def _needle(place: str) -> str:
 
 
 def _find(document: Folded, needle: str) -> Iterator[tuple[int, int]]:
-    """Where a folded text stands in a document, as whole words: from, to in its characters."""
+    """Where a folded text stands in a document: from, to in the document's characters."""
     at, found = document.text.find(needle), 0
+    anywhere = len(needle) >= _SHORT
     while at >= 0 and found < _MOST_SPANS:
         end = at + len(needle)
-        if not (_joined(document.text, at) or _joined(document.text, end)):
+        if anywhere or not (_joined(document.text, at) or _joined(document.text, end)):
             yield document.place(at), document.place(end - 1) + 1
             found += 1
         at = document.text.find(needle, at + 1)
