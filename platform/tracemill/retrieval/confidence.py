@@ -289,7 +289,8 @@ def shipped(model: str) -> Calibration:
 
 
 def calibration(settings: "Settings", collection: str, model: str) -> Calibration:
-    """A collection's own calibration where it has one, else the one shipped for its model.
+    """A collection's own calibration where it has one for this embedding model, else the one that
+    is shipped for the model.
 
     Raises `InputError` when its own cannot be read.
     """
@@ -297,12 +298,13 @@ def calibration(settings: "Settings", collection: str, model: str) -> Calibratio
     if not path.is_file():
         return shipped(model)
     try:
-        return Calibration.model_validate_json(path.read_bytes())
+        learned = Calibration.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise InputError(
             f"{path} is not a calibration ({error.errors()[0]['msg']}): delete it, or write it "
             f"anew by `tracemill collections evaluate {collection} --calibrate`"
         ) from None
+    return learned if learned.model == model else shipped(model)
 
 
 def keep(settings: "Settings", collection: str, learned: Calibration) -> Path:
