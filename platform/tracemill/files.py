@@ -4,12 +4,14 @@ DuckDB, Polars and Arrow never sync what they write, so everything that must sur
 failure goes through `write_atomically`.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -59,3 +61,16 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def only_one_writer(lock: Path) -> Generator[None]:
+    """Be the only process that holds `lock`, a file made where there is none; others wait."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        # Explicitly: a child that was forked meanwhile shares the descriptor.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
