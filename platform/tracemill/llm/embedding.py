@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 InputKind = Literal["query", "document"]
 
+BATCH_TOKENS = 100_000
+"""The most tokens in one request, as counted below: OpenAI takes 300,000, Voyage 120,000."""
+
 
 class Begun(NamedTuple):
     """What a call needs, whatever it asks for."""
@@ -187,7 +190,18 @@ def _offered(line: Line, what: str, model: str) -> Adapter:
 
 
 def _batches(texts: list[str], size: int) -> list[list[str]]:
-    return [texts[at : at + size] for at in range(0, len(texts), size)]
+    """At most so many texts in a request, and no more tokens than providers take."""
+    batches: list[list[str]] = []
+    room = 0
+    for text in texts:
+        # As many as tokenizers make of Chinese, more than they make of prose.
+        tokens = len(text.encode("utf-8", "surrogatepass")) // 3 + 1
+        if not batches or len(batches[-1]) == size or tokens > room:
+            batches.append([])
+            room = BATCH_TOKENS
+        batches[-1].append(text)
+        room -= tokens
+    return batches
 
 
 def _reply(model: str, usage: Usage | None) -> Reply:

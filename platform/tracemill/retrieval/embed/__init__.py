@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracemill.errors import UsageError
 from tracemill.llm.embedding import InputKind
+from tracemill.retrieval.embed import wordllama
 from tracemill.retrieval.embed.cache import Kept, halves, whole
 from tracemill.retrieval.embed.int8 import Quantised, dequantise, quantise
-from tracemill.retrieval.embed.model import Computed, Model
-from tracemill.retrieval.embed.wordllama import DIMENSIONS, wordllama
+from tracemill.retrieval.embed.models import Computed, Model
+from tracemill.retrieval.embed.wordllama import DIMENSIONS
 from tracemill.retrieval.embed.wordllama import NAME as MODEL
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ def model(name: str, *, log: "EventLog | None" = None, dimensions: int | None = 
     Raises `UsageError`: no such model, not these dimensions, a package or the log is missing.
     """
     if name == MODEL:
-        return wordllama(dimensions)
+        return wordllama.load(dimensions)
     if name == "local/minilm":
-        from tracemill.retrieval.embed.minilm import minilm
+        from tracemill.retrieval.embed import minilm
 
-        return minilm(dimensions)
+        return minilm.load(dimensions)
     provider, _, rest = name.partition("/")
     if provider == "local" or not (provider and rest):
         raise UsageError(
@@ -73,9 +74,9 @@ def model(name: str, *, log: "EventLog | None" = None, dimensions: int | None = 
         )
     if log is None:
         raise UsageError(f"{name} is called through the log: open the warehouse's log first")
-    from tracemill.retrieval.embed.provider import provided
+    from tracemill.retrieval.embed import provider as providers
 
-    return provided(name, log, dimensions)
+    return providers.load(name, log, dimensions)
 
 
 def embed(
@@ -120,4 +121,4 @@ def embed(
 
 def compute(texts: Sequence[str]) -> "NDArray[np.float32]":
     """The light model's vectors, without a cache: float32 of shape (len(texts), 256)."""
-    return wordllama().compute(texts)
+    return wordllama.load().compute(texts)

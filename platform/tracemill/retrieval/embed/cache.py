@@ -17,7 +17,7 @@ import apsw
 
 from tracemill.llm.cache.database import Database, run, writing
 from tracemill.llm.embedding import InputKind
-from tracemill.retrieval.embed.model import Model
+from tracemill.retrieval.embed.models import Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,9 @@ class Kept:
     ) -> None:
         """`max_bytes` bounds the file, whoever wrote into it, to a few MB more."""
         self._database = _opened(folder / FILE)
-        self._who = blake2b(f"{kind} {model.identity}".encode(), digest_size=32).digest()
+        self._who = blake2b(
+            f"{kind} {model.dimensions} {model.identity}".encode(), digest_size=32
+        ).digest()
         self._bytes = 2 * model.dimensions
         self._max_bytes, self._clock = max_bytes, clock
 

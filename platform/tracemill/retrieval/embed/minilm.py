@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracemill.errors import InputError, UsageError
 from tracemill.llm.embedding import InputKind
-from tracemill.retrieval.embed.model import Computed, Model
+from tracemill.retrieval.embed.models import Computed, Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ _WEIGHTS, _TOKENIZER = _FILES
 _BATCH_TOKENS = 1024
 
 
-def minilm(dimensions: int | None = None) -> Model:
+def load(dimensions: int | None = None) -> Model:
     """The model. Raises `UsageError` when the extra is missing or other dimensions are asked."""
     if dimensions not in (None, DIMENSIONS):
         raise UsageError(f"{NAME} has vectors of {DIMENSIONS} numbers, not of {dimensions}")

@@ -13,7 +13,7 @@ from tracemill import tokenizer
 from tracemill.errors import UsageError
 from tracemill.files import sha256_of
 from tracemill.llm.embedding import InputKind
-from tracemill.retrieval.embed.model import Computed, Model
+from tracemill.retrieval.embed.models import Computed, Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ _PART = 256  # texts for one thread
 _TOKENS_AT_ONCE = 4096
 
 
-def wordllama(dimensions: int | None = None) -> Model:
+def load(dimensions: int | None = None) -> Model:
     """The model. Raises `UsageError` for dimensions that it does not have."""
     dimensions = dimensions or DIMENSIONS
     if dimensions not in FEWER:
