@@ -3,9 +3,6 @@
 A logistic regression makes one number of the signs, a monotone curve makes a probability of that.
 docs/confidence.md tells what both were fitted on, and how well they hold on what was held out.
 """
-# scipy's types are missing:
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 import re
 from collections.abc import Collection as Several
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import Field, ValidationError
 
 from tracemill.corpus.recipe import Strict
-from tracemill.errors import InputError, UsageError
+from tracemill.errors import InputError
 from tracemill.files import write_text_atomically
 from tracemill.llm import bm25
 
@@ -30,14 +27,6 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).with_name("calibrations.json")
 ANY = "any"
 """Whose calibration serves an embedding model that none was fitted for."""
-LEAST = 200
-"""Answers that a collection needs for a calibration of its own, `LEAST_EACH` of them right, and as
-many wrong: with fewer, one article or one odd label moves the curve by more than it mends."""
-LEAST_EACH = 50
-CURVE_FROM = 1_000
-"""Answers from which on the curve is fitted too; below, the logistic function is the curve."""
-_POINTS = 20
-_PRIOR = 0.5  # a ridge of one observation on each weight
 _CITATION = re.compile(r"\s*\[\d+\]")
 
 
@@ -59,21 +48,6 @@ class Features(NamedTuple):
 
 SIGNS = Features._fields[:4]
 """What is weighed."""
-
-
-class Quality(NamedTuple):
-    """How well probabilities hold."""
-
-    answers: int
-    ece: float
-    """Expected calibration error over ten bins with as many answers each: how far, on average, a
-    bin's mean probability is from its share of right answers (Naeini et al. 2015)."""
-    brier: float
-    """The mean squared error (Brier 1950)."""
-    auroc: float
-    """How often a right answer has a higher probability than a wrong one."""
-    bins: tuple[tuple[float, float], ...]
-    """Mean probability and share of right answers, bin by bin."""
 
 
 class Calibration(Strict):
@@ -105,7 +79,7 @@ class Calibration(Strict):
         import numpy as np
 
         scaled = (signs - self.centre) / self.spread
-        logistic = _sigmoid(scaled @ np.array(self.weights) + self.intercept)
+        logistic = sigmoid(scaled @ np.array(self.weights) + self.intercept)
         if not self.curve:
             return logistic
         points = np.array(self.curve)
@@ -164,124 +138,6 @@ def _margin(shares: list[float]) -> float:
     return best - sum(others) / len(others) if others else best
 
 
-def fit(
-    signs: "NDArray[np.float64]",
-    right: "NDArray[np.bool_]",
-    *,
-    model: str,
-    provenance: dict[str, str | int | float] | None = None,
-) -> Calibration:
-    """Learn from answers of which it is known whether they were right.
-
-    Args:
-        signs: of shape (answers, 4), in the order of `SIGNS`.
-        right: of shape (answers,).
-        model: the embedding model of the passages.
-
-    Raises `UsageError` where there are too few.
-    """
-    import numpy as np
-    from scipy.optimize import minimize
-
-    _check(right)
-    centre, spread = signs.mean(axis=0), signs.std(axis=0) + 1e-6
-    scaled = np.c_[(signs - centre) / spread, np.ones(len(signs))]
-    turned = np.where(right, 1.0, -1.0)
-
-    def loss(weights: "NDArray[np.float64]") -> "tuple[float, NDArray[np.float64]]":
-        margins = turned * (scaled @ weights)
-        ridge = np.r_[weights[:-1], 0]
-        value = np.logaddexp(0, -margins).sum() + _PRIOR * (ridge @ ridge)
-        slope = -(turned * _sigmoid(-margins)) @ scaled + 2 * _PRIOR * ridge
-        return float(value), slope
-
-    bounds = [(0, None)] * len(centre) + [(None, None)]
-    start = np.zeros(len(centre) + 1)
-    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
-    logistic = _sigmoid(scaled @ found)
-    return Calibration(
-        model=model,
-        centre=_rounded(centre),
-        spread=_rounded(spread),
-        weights=_rounded(found[:-1]),
-        intercept=round(float(found[-1]), 5),
-        curve=_curve(logistic, right) if len(right) >= CURVE_FROM else (),
-        provenance={"answers": len(right)} | (provenance or {}),
-    )
-
-
-def _check(right: "NDArray[np.bool_]") -> None:
-    good = int(right.sum())
-    bad = len(right) - good
-    if len(right) < LEAST or min(good, bad) < LEAST_EACH:
-        raise UsageError(
-            f"{len(right)} answers, {good} right and {bad} wrong, are too few to calibrate by: it "
-            f"takes {LEAST}, {LEAST_EACH} of each kind at least; label more questions, some of "
-            "them without an answer"
-        )
-
-
-def _curve(
-    logistic: "NDArray[np.float64]", right: "NDArray[np.bool_]"
-) -> tuple[tuple[float, float], ...]:
-    """Isotonic regression (Barlow et al. 1972) on the means of bins with as many answers each."""
-    import numpy as np
-    from scipy.optimize import isotonic_regression
-
-    bins = np.array_split(np.argsort(logistic, kind="stable"), _POINTS)
-    levels = isotonic_regression([right[rows].mean() for rows in bins]).x
-    points = (
-        (float(logistic[rows].mean()), float(p)) for rows, p in zip(bins, levels, strict=True)
-    )
-    return tuple((round(x, 5), round(p, 5)) for x, p in points)
-
-
-def held_out(
-    signs: "NDArray[np.float64]",
-    right: "NDArray[np.bool_]",
-    groups: "NDArray[np.int64]",
-    *,
-    folds: int = 8,
-) -> "NDArray[np.float64]":
-    """A probability for each answer, by a calibration that saw no answer of its group.
-
-    Args:
-        groups: of shape (answers,): the article, say; a fold holds every `folds`-th group.
-    """
-    import numpy as np
-
-    fold = np.unique(groups, return_inverse=True)[1] % folds
-    probabilities = np.empty(len(right))
-    for number in np.unique(fold):
-        out = fold == number
-        learned = fit(signs[~out], right[~out], model=ANY)
-        probabilities[out] = learned.probabilities(signs[out])
-    return probabilities
-
-
-def quality(
-    probabilities: "NDArray[np.float64]", right: "NDArray[np.bool_]", *, bins: int = 10
-) -> Quality:
-    """How well probabilities hold against what was right; both of shape (answers,)."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    order = np.array_split(np.argsort(probabilities, kind="stable"), min(bins, len(right)))
-    pairs = [(float(probabilities[r].mean()), float(right[r].mean())) for r in order]
-    gaps = [abs(p - share) * len(rows) for (p, share), rows in zip(pairs, order, strict=True)]
-    good = int(right.sum())
-    above = rankdata(probabilities)[right].sum() - good * (good + 1) / 2
-    return Quality(
-        answers=len(right),
-        ece=sum(gaps) / len(right),
-        brier=float(((probabilities - right) ** 2).mean()),
-        auroc=float(above / (good * (len(right) - good)))
-        if 0 < good < len(right)
-        else float("nan"),
-        bins=tuple(pairs),
-    )
-
-
 def shipped(model: str) -> Calibration:
     """The calibration that comes with the package for an embedding model, else the one for any."""
     fitted = _shipped()
@@ -326,11 +182,8 @@ def _shipped() -> dict[str, Calibration]:
     return {each.model: each for each in every}
 
 
-def _sigmoid(x: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def sigmoid(x: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """1 / (1 + exp(-x)), without overflow."""
     import numpy as np
 
     return np.exp(-np.logaddexp(0, -x))
-
-
-def _rounded(values: "NDArray[np.float64]") -> tuple[float, ...]:
-    return tuple(round(float(value), 5) for value in values)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tracemill.log import EventLog
     from tracemill.retrieval.answer import Answer
-    from tracemill.retrieval.collection import Collection
+    from tracemill.retrieval.collection import Collection, Mode
     from tracemill.settings import Settings
 
 SAMPLE = 200
@@ -56,7 +56,7 @@ def judge(
     settings: "Settings",
     log: "EventLog",
     model: str = "local/extract",
-    mode: str = "hybrid",
+    mode: "Mode" = "hybrid",
     progress: Callable[[int], None] | None = None,
 ) -> list[Judged]:
     """Ask each question and judge the answer.
