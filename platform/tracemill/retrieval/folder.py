@@ -106,17 +106,17 @@ def update(
 
 def _step(file: File, earlier: Earlier, max_bytes: int) -> Step:
     known, refusal = earlier.known.get(file.document_id), earlier.refused.get(file.document_id)
+    now = (file.bytes, file.modified_ns)
     problem = file.problem
     if not problem and file.bytes > max_bytes:
         problem = too_large(file.bytes, max_bytes)
     if problem:
         row = _refusal(file, problem)
         return Step(file, refusal=row, is_new=row != refusal)
-    is_settled = earlier.is_settled(file.modified_ns)
-    if known and is_settled and (known.bytes, known.modified_ns) == (file.bytes, file.modified_ns):
-        return Step(file, keep=file.document_id, is_new=False)
-    if refusal and is_settled and refusal["modified_ns"] == file.modified_ns:
-        if refusal["bytes"] == file.bytes:
+    if earlier.is_settled(file.modified_ns):
+        if known and (known.bytes, known.modified_ns) == now:
+            return Step(file, keep=file.document_id, is_new=False)
+        if refusal and (refusal["bytes"], refusal["modified_ns"]) == now:
             return Step(file, refusal=refusal, is_new=False)
     return _by_content(file, earlier)
 

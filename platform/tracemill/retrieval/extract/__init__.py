@@ -4,7 +4,6 @@ A file is read in a process of its own that can be killed, so that one which han
 memory costs itself alone. Whatever happens there ends as an `Extracted` or as a reason.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 VERSION = 1
@@ -28,7 +27,7 @@ class Extracted(NamedTuple):
     text: str
     title: str = ""
     """Empty where the document names none."""
-    pages: Sequence[Page] = ()
+    pages: tuple[Page, ...] = ()
     by_line: bool = False
     """Whether lines of the text are lines of the file."""
     language: str | None = None

@@ -16,7 +16,9 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_DECLARED = re.compile(rb"""(?:charset|coding|encoding)\s*[=:]\s*["']?\s*([\w.-]{3,20})""", re.IGNORECASE)
+_DECLARED = re.compile(
+    rb"""(?:charset|coding|encoding)\s*[=:]\s*["']?\s*([\w.-]{3,20})""", re.IGNORECASE
+)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 MOST_LOOKED_AT = 1_000_000
 ENCODINGS = {
@@ -76,7 +78,8 @@ def _strictly(content: bytes, name: str) -> str:
 def _known(name: bytes) -> str:
     try:
         found = codecs.lookup(name.decode("ascii")).name
-        return "" if found == "utf-8" or not isinstance(b"a".decode(found), str) else found
+        b"a".decode(found)  # There are codecs of bytes to bytes.
+        return "" if found == "utf-8" else found
     except (LookupError, UnicodeError):
         return ""
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tracemill.errors import InputError
 from tracemill.files import sha256_of
 from tracemill.retrieval.extract import Extracted, kinds
+from tracemill.retrieval.extract.notebook import read_notebook
 from tracemill.retrieval.extract.office import read_office
 from tracemill.retrieval.extract.texts import read_text
 
@@ -40,13 +41,19 @@ def read_file(path: Path, max_bytes: int) -> Read:
     try:
         name, content = _unpacked(path.name, content, max_bytes)
         kind = kinds.kind_of(name, content)
-        extracted = (read_office if kind.mime else read_text)(kind, content)
+        extracted = _extracted(kind, content)
         if not extracted.text.strip():
             raise InputError("the file is empty: blanks only")
     except (InputError, MemoryError) as error:
         reason = str(error) or "more memory than is allowed: split it, or raise memory_bytes"
         return Read(None, reason, _sample(content), size, digest, modified_ns)
     return Read(extracted, "", "", size, digest, modified_ns)
+
+
+def _extracted(kind: kinds.Kind, content: bytes) -> Extracted:
+    if kind.mime:
+        return read_office(kind, content)
+    return read_notebook(content) if kind.format == "notebook" else read_text(kind, content)
 
 
 def refused(path: Path, reason: str) -> Read:

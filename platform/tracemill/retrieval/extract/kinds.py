@@ -5,6 +5,7 @@ A name decides only among kinds whose bytes look alike: the many kinds of text.
 
 import io
 import zipfile
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tracemill.errors import InputError
@@ -38,8 +39,17 @@ DOCUMENTS = {
 }
 """Kinds that their bytes tell, by suffix."""
 SAME_AS = {
-    "docm": "docx", "dotx": "docx", "dotm": "docx", "potx": "pptx", "pptm": "pptx",
-    "ppsx": "pptx", "xlsm": "xlsx", "xltx": "xlsx", "ott": "odt", "dot": "doc", "pps": "ppt",
+    "docm": "docx",
+    "dotx": "docx",
+    "dotm": "docx",
+    "potx": "pptx",
+    "pptm": "pptx",
+    "ppsx": "pptx",
+    "xlsm": "xlsx",
+    "xltx": "xlsx",
+    "ott": "odt",
+    "dot": "doc",
+    "pps": "ppt",
 }
 TEXTS = {
     **dict.fromkeys(("md", "markdown", "mdx", "qmd", "rmd"), Kind("markdown")),
@@ -51,20 +61,82 @@ TEXTS = {
     "eml": Kind("eml", mime="message/rfc822"),
 }
 LANGUAGES = {
-    "py": "python", "pyi": "python", "js": "javascript", "mjs": "javascript", "jsx": "jsx",
-    "ts": "typescript", "tsx": "tsx", "java": "java", "kt": "kotlin", "scala": "scala",
-    "c": "c", "h": "c", "cc": "cpp", "cpp": "cpp", "cxx": "cpp", "hpp": "cpp", "cs": "csharp",
-    "go": "go", "rs": "rust", "rb": "ruby", "php": "php", "swift": "swift", "m": "objective-c",
-    "sh": "bash", "bash": "bash", "zsh": "zsh", "fish": "fish", "ps1": "powershell",
-    "sql": "sql", "r": "r", "jl": "julia", "lua": "lua", "pl": "perl", "pm": "perl",
-    "ex": "elixir", "exs": "elixir", "erl": "erlang", "hs": "haskell", "ml": "ocaml",
-    "clj": "clojure", "lisp": "lisp", "el": "lisp", "dart": "dart", "zig": "zig", "nim": "nim",
-    "vue": "vue", "svelte": "svelte", "css": "css", "scss": "scss", "less": "less",
-    "json": "json", "jsonl": "json", "yaml": "yaml", "yml": "yaml", "toml": "toml",
-    "ini": "ini", "cfg": "ini", "conf": "ini", "xml": "xml", "xsd": "xml", "svg": "xml",
-    "tex": "latex", "bib": "bibtex", "proto": "protobuf", "graphql": "graphql", "tf": "hcl",
-    "f90": "fortran", "f": "fortran", "asm": "asm", "s": "asm", "vb": "vb", "groovy": "groovy",
-    "cmake": "cmake", "mk": "makefile", "dockerfile": "dockerfile", "bat": "bat",
+    "py": "python",
+    "pyi": "python",
+    "js": "javascript",
+    "mjs": "javascript",
+    "jsx": "jsx",
+    "ts": "typescript",
+    "tsx": "tsx",
+    "java": "java",
+    "kt": "kotlin",
+    "scala": "scala",
+    "c": "c",
+    "h": "c",
+    "cc": "cpp",
+    "cpp": "cpp",
+    "cxx": "cpp",
+    "hpp": "cpp",
+    "cs": "csharp",
+    "go": "go",
+    "rs": "rust",
+    "rb": "ruby",
+    "php": "php",
+    "swift": "swift",
+    "m": "objective-c",
+    "sh": "bash",
+    "bash": "bash",
+    "zsh": "zsh",
+    "fish": "fish",
+    "ps1": "powershell",
+    "sql": "sql",
+    "r": "r",
+    "jl": "julia",
+    "lua": "lua",
+    "pl": "perl",
+    "pm": "perl",
+    "ex": "elixir",
+    "exs": "elixir",
+    "erl": "erlang",
+    "hs": "haskell",
+    "ml": "ocaml",
+    "clj": "clojure",
+    "lisp": "lisp",
+    "el": "lisp",
+    "dart": "dart",
+    "zig": "zig",
+    "nim": "nim",
+    "vue": "vue",
+    "svelte": "svelte",
+    "css": "css",
+    "scss": "scss",
+    "less": "less",
+    "json": "json",
+    "jsonl": "json",
+    "yaml": "yaml",
+    "yml": "yaml",
+    "toml": "toml",
+    "ini": "ini",
+    "cfg": "ini",
+    "conf": "ini",
+    "xml": "xml",
+    "xsd": "xml",
+    "svg": "xml",
+    "tex": "latex",
+    "bib": "bibtex",
+    "proto": "protobuf",
+    "graphql": "graphql",
+    "tf": "hcl",
+    "f90": "fortran",
+    "f": "fortran",
+    "asm": "asm",
+    "s": "asm",
+    "vb": "vb",
+    "groovy": "groovy",
+    "cmake": "cmake",
+    "mk": "makefile",
+    "dockerfile": "dockerfile",
+    "bat": "bat",
 }
 """Suffix -> what fences of Markdown call the language."""
 BY_NAME = {"makefile": "makefile", "dockerfile": "dockerfile", "gemfile": "ruby"}
@@ -155,7 +227,8 @@ def _found(content: bytes) -> str:
         raise InputError("the file is empty" + (": zero bytes only" if b"\0" in content else ""))
     for begin, kind in SIGNATURES:
         if content.startswith(begin):
-            return {"zip": _zip_kind, "ole": _ole_kind}.get(kind, lambda _: kind)(content)
+            look = _CONTAINERS.get(kind)
+            return look(content) if look else kind
     if content[8:12] == b"WEBP" and content[:4] == b"RIFF":
         return f"a WebP {_IMAGE}"
     if content[4:8] == b"ftyp":
@@ -192,3 +265,6 @@ def _zip_kind(content: bytes) -> str:
         if kind.strip() == DOCUMENTS[suffix].mime:
             return suffix
     return f"a zip {_ARCHIVE}"
+
+
+_CONTAINERS: dict[str, Callable[[bytes], str]] = {"zip": _zip_kind, "ole": _ole_kind}

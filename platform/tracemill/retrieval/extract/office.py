@@ -50,7 +50,7 @@ def read_office(kind: Kind, content: bytes) -> Extracted:
         "markdown",
         text,
         title or properties.first_heading(text, "markdown"),
-        pages,
+        tuple(pages),
         language=properties.language(said.get("language")),
         created_at=properties.moment(said.get("created_at")),
         modified_at=properties.moment(said.get("modified_at")),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
-from tracemill.retrieval.extract.texts import fenced
+from tracemill.retrieval.extract.notebook import fenced
 
 if TYPE_CHECKING:
     from kreuzberg import ExtractionResult
@@ -68,8 +68,9 @@ def _block(content: Mapping[str, Any], node: Node, nodes: Sequence[Node]) -> str
 
 
 def _sign(node: Node, nodes: Sequence[Node]) -> str:
-    above = nodes[node["parent"]] if node.get("parent") is not None else None
-    return "1." if above and above["content"].get("ordered") else "-"
+    parent: int | None = node.get("parent")
+    is_ordered = parent is not None and nodes[parent]["content"].get("ordered")
+    return "1." if is_ordered else "-"
 
 
 def _table(grid: Mapping[str, Any]) -> str:

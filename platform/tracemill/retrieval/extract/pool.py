@@ -216,7 +216,6 @@ def _read(answer: dict[str, Any]) -> Read | Unopened:
         return Unopened(answer["unopened"])
     found = answer["extracted"]
     if found is not None:
-        answer["extracted"] = Extracted(
-            **found | {"pages": [Page(*each) for each in found["pages"]]}
-        )
+        pages = tuple(Page(*each) for each in found["pages"])
+        answer["extracted"] = Extracted(**found | {"pages": pages})
     return Read(**answer)

@@ -6,10 +6,10 @@ It comes from outside, so that it is cut to a bounded size and to plain values.
 import html
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 MOST_ITEMS = 50
 MOST_LETTERS = 1000
@@ -36,11 +36,11 @@ def first_heading(text: str, syntax: str) -> str:
             found = None if fenced else _ATX.match(line)
             if found:
                 return one_line(_INLINE.sub(r"\1", found[1]))
-        underlines = "=-" if syntax == "markdown" else ""
+        signs = "=-" if syntax == "markdown" else ""
         rule = _RULE.match(line)
-        if rule and before and not fenced and (not underlines or rule[1] in underlines):
-            if syntax == "markdown" or len(line.rstrip()) >= len(before):
-                return one_line(before)
+        long = syntax == "markdown" or len(line.rstrip()) >= len(before)
+        if rule and before and long and not fenced and (not signs or rule[1] in signs):
+            return one_line(before)
         before = "" if rule else line.strip()
     return ""
 
@@ -87,9 +87,16 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if depth and isinstance(value, list | tuple):
-        items: list[Any] = list(value)[:MOST_ITEMS]
+        items = list(cast("Iterable[Any]", value))[:MOST_ITEMS]
         return [each for item in items if (each := _plain(item, depth - 1)) is not None]
-    return plain(value, depth - 1) if depth and isinstance(value, Mapping) else None
+    if depth and isinstance(value, Mapping):
+        return plain(cast("Mapping[Any, Any]", value), depth - 1)
+    return None
+
+
+def is_plain(value: object) -> bool:
+    """Whether it can stand for a title as it is."""
+    return isinstance(value, str | int | float)
 
 
 def _is_text(said: object) -> TypeGuard[str]:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-GRACE_S = 5
+GRACE_S = 2
 
 
 def main(descriptor: int) -> None:
@@ -45,7 +45,7 @@ def _answer(files: Any, request: dict[str, Any]) -> dict[str, Any]:
         return files.reply(files.read_file(Path(request["path"]), request["max_bytes"]))
     except InputError as error:
         return {"unopened": str(error)}
-    except BaseException as error:  # A panic of Rust is no Exception.
+    except BaseException as error:  # noqa: BLE001 - a panic of Rust is no Exception
         said = " ".join(str(error).split())[:150]
         reason = f"broken: reading it failed with {type(error).__name__}: {said}"
         return files.reply(files.refused(Path(request["path"]), reason))
