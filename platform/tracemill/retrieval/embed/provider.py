@@ -3,6 +3,7 @@
 A name alone does not tell how many numbers a vector has: what is not in the table is asked once.
 """
 
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,6 +78,8 @@ class _Calls:
 
     def __init__(self, client: "Client", name: str, wanted: int | None, own: int | None) -> None:
         self._client, self._name, self._wanted, self._own = client, name, wanted, own
+        # Connections are closed when nobody has the model any more.
+        weakref.finalize(self, client.close)
         self._check()
 
     def own_dimensions(self) -> int:
