@@ -1,0 +1,84 @@
+"""What kind of thing an English question asks for, and whether a sentence has one to offer.
+
+Other questions ask for nothing in particular, and every sentence suits them as well.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A kind of answer."""
+
+    name: str
+    question: re.Pattern[str]
+    """Found in the questions that ask for it."""
+    offered: Callable[[str, str], bool]
+    """Whether a sentence, the second, may answer such a question, the first."""
+
+
+def offers(question: str, sentence: str, *, is_code: bool = False) -> bool:
+    """Whether a sentence has what a question asks for; True where it asks for nothing special."""
+    kind = next((kind for kind in KINDS if kind.question.search(question)), None)
+    if kind is None:
+        return True
+    return is_code if kind.name == "way" else kind.offered(question, sentence)
+
+
+_NUMBER = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|"
+    r"[mb]illion|once|twice|half)\b",
+    re.IGNORECASE,
+)
+_TIME = re.compile(
+    r"\b\d{3,4}s?\b|\b(?:January|February|March|April|May|June|July|August|September|October|"
+    r"November|December|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|century|year|day|during|after|"
+    r"before|until|since)\b"
+)
+# A capital that does not begin the sentence.
+_NAME = re.compile(r"(?<=\s)[^\W\d_a-z]\w+")
+_DEFINITION = re.compile(
+    r"\W*(?:(?:an?|the)\s+)?(.{1,80}?)\s(?:is|are|was|were|means?|refers? to|denotes?|describes?)\b",
+    re.IGNORECASE,
+)
+
+
+def _asks(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _new_name(question: str, sentence: str) -> bool:
+    known = {word.casefold() for word in re.findall(r"\w+", question)}
+    return any(name.casefold() not in known for name in _NAME.findall(sentence))
+
+
+def _defines(question: str, sentence: str) -> bool:
+    found = _DEFINITION.match(sentence)
+    known = {word.casefold() for word in re.findall(r"\w+", question)}
+    return bool(found) and known.issuperset(re.findall(r"\w+", found[1].casefold()))
+
+
+KINDS = (
+    Kind(
+        "number",
+        _asks(
+            r"\bhow (?:many|much|long|old|far|high|large|big|tall|fast|often)\b"
+            r"|\bwhat (?:percent|number|age)"
+        ),
+        lambda _, sentence: bool(_NUMBER.search(sentence)),
+    ),
+    Kind(
+        "time",
+        _asks(r"\bwhen\b|\b(?:what|which) (?:year|date|day|month|century|decade)\b"),
+        lambda _, sentence: bool(_TIME.search(sentence)),
+    ),
+    Kind("name", _asks(r"\bwho(?:m|se)?\b|\bwhere\b"), _new_name),
+    Kind(
+        "definition",
+        _asks(r"^\s*(?:what(?:['\u2019]s| is| are| was| were)|define) [\w .'\u2019-]{1,40}\??\s*$"),
+        _defines,
+    ),
+    Kind("way", _asks(r"\bhow (?:do|can|to|should|would)\b|\bexample\b"), lambda *_: False),
+)
+"""The first whose pattern is in the question counts. The way to do something is shown by code."""
