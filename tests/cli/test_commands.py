@@ -73,7 +73,7 @@ def test_doctor_finds_this_machine_well(run: Run, warehouse: Path) -> None:
     assert {what for what, finding in findings.items() if not finding["ok"]} == set()
     assert ran.code == 0
     assert findings["log"]["detail"].startswith("8 events")
-    assert findings.keys() >= {"python", "sqlite", "file system", "locks", "index", "dagster"}
+    assert findings.keys() >= {"python", "sqlite", "file system", "locks", "collections", "dagster"}
 
 
 def test_doctor_says_what_is_wrong_and_fails(run: Run, tmp_path: Path) -> None:

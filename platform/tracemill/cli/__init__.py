@@ -16,6 +16,7 @@ from tracemill.cli import (
     batches,
     calls,
     checkout,
+    collections,
     log,
     prompts,
     questions,
@@ -44,12 +45,20 @@ First steps:
 Data lies in the nearest warehouse/ upward from here; TRACEMILL_WAREHOUSE or --warehouse names
 another.""",
 )
-for command in (checkout.demo, checkout.build, checkout.ui, questions.ask, validate.validate):
+for command in (
+    checkout.demo,
+    checkout.build,
+    checkout.ui,
+    questions.ask,
+    collections.search,
+    validate.validate,
+):
     app.command(rich_help_panel="Work")(command)
 for command in (calls.calls, calls.call, calls.tail, calls.failures):
     app.command(rich_help_panel="Calls")(command)
 for command in (records.quarantine, records.explain):
     app.command(rich_help_panel="Training data")(command)
+app.add_typer(collections.app, name="collections", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from tracemill.errors import TracemillError
+from tracemill.errors import InputError, TracemillError
 from tracemill.settings import Settings
 
 ROOM_BYTES = 2 * 10**9
@@ -40,7 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
         "disk": _disk,
         "locks": _locks,
         "log": _log,
-        "index": _index,
+        "collections": _collections,
         "dagster": _dagster,
     }
     return [_finding(what, check, settings) for what, check in checks.items()]
@@ -121,12 +121,24 @@ def _log(settings: Settings) -> str:
     return f"{events:,} events, each as it was recorded"
 
 
-def _index(settings: Settings) -> str:
-    from tracemill.retrieval.index import open_index
+def _collections(settings: Settings) -> str:
+    """The state of every collection; one that is damaged is named, whatever the others are."""
+    from tracemill.retrieval.collection import collections, open_collection
 
-    if not (settings.indexes / "installed").is_dir():
-        return "not there yet: tracemill build"
-    return f"installed: {len(open_index(settings.indexes, 'installed')):,} chunks"
+    names = collections(settings.indexes)
+    states: list[str] = []
+    faults: list[str] = []
+    for name in names:
+        try:
+            opened = open_collection(settings.indexes, name)
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        faults += [opened.degraded] if opened.degraded else []
+        states.append(f"{name}: {len(opened):,} chunks")
+    if faults:
+        raise InputError("; ".join(faults))
+    return ", ".join(states) or "none yet: tracemill build"
 
 
 def _dagster(_: Settings) -> str:

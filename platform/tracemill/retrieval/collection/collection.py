@@ -236,7 +236,7 @@ class Collection:
             fits = before is not None and _comparable(before.manifest.terms, self.terms)
             digest = writing.write(home, self.terms, before if fits else None, new, made)
             self._finish(home, digest, serve=serve)
-        return self._opened(opening.version(home, digest))
+        return self._at(home, digest)
 
     def serve(self) -> "Collection":
         """From here on this version serves. Raises `InputError` when it is gone or damaged."""
@@ -256,7 +256,12 @@ class Collection:
             _must_fit(self.name, before.manifest.terms, self.terms)
             digest = writing.write(home, before.manifest.terms, before, *change(before.contents))
             self._finish(home, digest, serve=True)
-        return self._opened(opening.version(home, digest))
+        return self._at(home, digest)
+
+    def _at(self, home: Path, digest: str) -> "Collection":
+        """The version that was written; it may be this one."""
+        held = self.digest == digest and not self.degraded and self.manifest.files
+        return self if held else self._opened(opening.version(home, digest))
 
     def _last(self, home: Path) -> Opened:
         if versions.served(home)[:1] == [self.digest] and not self.degraded:

@@ -21,7 +21,7 @@ NEAREST = 10
 """Recall is of so many."""
 EFS = (80, 160, 240, 320, 480, 640, 960)
 """How wide a search may be; the least that finds `AIM` of the exact nearest is kept."""
-AIM = 0.996
+AIM = 0.998
 SAMPLE = 500
 """Questions of a recall check."""
 DEAD_SHARE = 0.3
@@ -108,8 +108,8 @@ def recall(graph: Any, vectors: Vectors, labels: "NDArray[np.int64]", ef: int = 
     """The share of the exact ten nearest that the graph finds, for questions like those people ask.
 
     A question lies between passages, not on one: each is the middle of two held vectors. Measured on
-    100,000 chunks at ef 160, a graph that finds 99.4 % for its own vectors finds 96.0 % for questions
-    and 94.1 % for these.
+    30,000 chunks at ef 80 / 160 / 320 / 640: 93.7 / 97.1 / 99.1 / 99.7 % for these and 93.1 / 96.7 /
+    98.7 / 99.4 % for questions; for its own vectors a graph finds 99 % at once.
 
     Args:
         labels: of the vectors in the graph; rising.

@@ -183,7 +183,7 @@ class _Scale:
         wide, asked = words.astype("float64"), vector.astype("float64")
         mean = float(contents.moments[0] @ asked)
         spread = float(asked @ contents.moments[1:] @ asked) - mean * mean
-        self._words = (share, math.fsum(wide) / len(wide), float(wide.std()))
+        self._words = (share, float(wide.mean()), float(wide.std()))
         self._dense = (1 - share, mean, math.sqrt(max(spread, 0)))
 
     def __call__(

@@ -137,11 +137,10 @@ def verify(version: Path, manifest: Manifest, *, anew: bool = False) -> None:
         name, file = item
         path = version / name
         try:
-            found = path.stat()
-            key = (path, found.st_ino, found.st_size, found.st_mtime_ns, file.sha256)
+            key = _key(path, file)
             if key in _checked and not anew:
                 return
-            same = found.st_size == file.bytes and sha256_of(path) == file.sha256
+            same = path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
         except OSError as error:
             raise InputError(f"{path} is missing ({error.strerror})") from None
         if not same:
@@ -150,6 +149,11 @@ def verify(version: Path, manifest: Manifest, *, anew: bool = False) -> None:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(check, manifest.files.items()))
+
+
+def _key(path: Path, file: File) -> tuple[object, ...]:
+    found = path.stat()
+    return (path, found.st_ino, found.st_size, found.st_mtime_ns, file)
 
 
 def served(home: Path) -> list[str]:
@@ -211,6 +215,7 @@ def place(folder: Path, manifest: Manifest, version: Path) -> None:
     else:
         folder.rename(version)
     sync(version.parent)
+    _checked.update(_key(version / name, file) for name, file in manifest.files.items())
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracemill.errors import InputError
 from tracemill.retrieval.collection import contents as parts
-from tracemill.retrieval.collection import graph, opening, versions
+from tracemill.retrieval.collection import graph, versions
 from tracemill.retrieval.collection.contents import Contents
 from tracemill.retrieval.collection.graph import Checked
 from tracemill.retrieval.collection.opening import Opened
@@ -57,7 +57,7 @@ def write(
 
 def _whole(home: Path, digest: str) -> bool:
     try:
-        opening.version(home, digest)
+        versions.verify(home / digest, versions.read(home / digest))
     except InputError:
         return False
     return True
