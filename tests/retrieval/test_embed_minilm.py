@@ -26,7 +26,7 @@ TEXTS = [
     "How much does a call cost?",
     "def fold(events):\n    return sum(event.cost for event in events)",
     "Zürich, 日本語 and 😀",
-    "word " * 600,
+    "word " * 300,
     "a",
 ]
 Vector = np.ndarray[Any, Any]

@@ -111,8 +111,10 @@ def test_a_model_that_is_known_is_not_asked(provider: Provider, log: EventLog):
 
 
 def test_fewer_dimensions_are_asked_for_only_where_it_gives_more(provider: Provider, log: EventLog):
-    assert np.allclose(model(NAME, log=log, dimensions=4).compute(["a", "b"]), unit(["a", "b"], 4))
+    found = model(NAME, log=log, dimensions=4).computed(["a", "b"])
+    assert np.allclose(found.vectors, unit(["a", "b"], 4))
     assert [body.get("dimensions") for body in provider.asked] == [None, 4]
+    assert [*found.call_ids] == [call_id for call_id, _ in calls(log)]
     provider.may_be_told = False
     assert np.allclose(model(NAME, log=log, dimensions=OWN).compute(["a"]), unit(["a"]))
     with pytest.raises(CallFailed, match="takes no `dimensions`"):

@@ -101,11 +101,11 @@ def embed(
     said = list(dict.fromkeys(texts))
     kept = None if cache is None or kind not in model.kept else Kept(cache, model, kind)
     vectors = np.zeros((len(said), model.dimensions), dtype=np.float16)
-    rows = np.array([row for row, text in enumerate(said) if text.strip()], dtype=np.int64)
+    rows = [row for row, text in enumerate(said) if text.strip()]
     if kept:
         known, found = kept.read([said[row] for row in rows])
-        vectors[rows[known]] = found
-        rows = rows[~known]
+        vectors[np.array(rows, dtype=np.int64)[known]] = found
+        rows = [row for row, there in zip(rows, known, strict=True) if not there]
     calls: list[str] = []
     for first in range(0, len(rows), model.batch):
         batch = [said[row] for row in rows[first : first + model.batch]]

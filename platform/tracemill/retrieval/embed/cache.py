@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import apsw
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Rows: TypeAlias = NDArray[np.int64]
     Vectors: TypeAlias = NDArray[np.float32]
     Halves: TypeAlias = NDArray[np.float16]
+
+_Rows: TypeAlias = list[tuple[int, bytes, bytes, int, int]]
 
 FILE = "embeddings.db"
 MAX_BYTES = 2 * 2**30
@@ -61,7 +63,7 @@ def whole(halves: "Halves") -> "Vectors":
 
     vectors = halves.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, np.float32(1))
+    return np.divide(vectors, lengths, out=vectors, where=lengths > 0)
 
 
 class Kept:
@@ -111,7 +113,7 @@ class Kept:
     # Within the database's lock
 
     def _read(self, connection: apsw.Connection, keys: list[bytes]) -> dict[bytes, bytes]:
-        rows = connection.executemany(_FIND, ((key,) for key in keys)).fetchall()
+        rows = cast(_Rows, connection.executemany(_FIND, ((key,) for key in keys)).fetchall())
         sound = [row for row in rows if len(row[2]) == self._bytes and zlib.crc32(row[2]) == row[3]]
         now = int(self._clock())
         old = [(now, row[0]) for row in sound if abs(now - row[4]) >= _HOUR_S]
@@ -135,7 +137,7 @@ class Kept:
                     break
 
     def _size(self, connection: apsw.Connection) -> int:
-        return connection.execute(_BYTES).fetchall()[0][0]
+        return cast(int, connection.execute(_BYTES).fetchall()[0][0])
 
     def _key(self, text: str) -> bytes:
         content = text.encode("utf-8", "surrogatepass")

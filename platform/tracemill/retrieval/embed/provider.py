@@ -93,17 +93,19 @@ class _Calls:
         """As of `Model`: up to four calls at once, in the order of the texts."""
         import numpy as np
 
-        found: list[tuple[NDArray[np.float32], str]] = []
-        if self._own is None:
-            found = [self._call(texts[:1], kind, None)]
+        first = [self._call(texts[:1], kind, None)] if self._own is None else []
         told = None if self._wanted in (None, self._own) else self._wanted
-        if told:
-            found = []
+        found = [] if told else first
         rest = texts[len(found) :]
-        parts = [rest[first : first + _TEXTS] for first in range(0, len(rest), _TEXTS)]
+        parts = [rest[at : at + _TEXTS] for at in range(0, len(rest), _TEXTS)]
+
+        def call(part: Sequence[str]) -> "tuple[NDArray[np.float32], str]":
+            return self._call(part, kind, told)
+
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            found += threads.map(lambda part: self._call(part, kind, told), parts)
-        return Computed(np.concatenate([each for each, _ in found]), tuple(id for _, id in found))
+            made = list(threads.map(call, parts))
+        ids = tuple(call_id for _, call_id in [*first, *made])
+        return Computed(np.concatenate([vectors for vectors, _ in [*found, *made]]), ids)
 
     def _call(
         self, texts: Sequence[str], kind: InputKind, told: int | None
