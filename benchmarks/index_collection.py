@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.index_data import NEAREST, Passages, passages
 from tracemill.retrieval.collection import Collection, create, graph, open_collection
-from tracemill.retrieval.collection.contents import Contents
+from tracemill.retrieval.collection.contents import Contents, empty
 from tracemill.retrieval.collection.search import Query, search
 from tracemill.retrieval.collection.vectors import Vectors
 from tracemill.retrieval.embed import model
@@ -128,7 +128,9 @@ def _both(given: Passages, size: int) -> dict[str, float]:
 
 
 def _contents(given: Passages, size: int) -> Contents:
-    return Contents(given.chunks[:size], Vectors(given.vectors[:size]), np.arange(size), None, None)
+    nothing = empty(given.vectors.shape[1], "float32")
+    chunks, vectors = given.chunks[:size], Vectors(given.vectors[:size])
+    return replace(nothing, chunks=chunks, vectors=vectors, labels=np.arange(size))
 
 
 def _found(contents: Contents, queries: NDArray[np.float32]) -> list[Any]:
