@@ -17,6 +17,7 @@ from tracemill.cli import (
     calls,
     checkout,
     collections,
+    evaluation,
     log,
     prompts,
     questions,
@@ -58,6 +59,7 @@ for command in (calls.calls, calls.call, calls.tail, calls.failures):
     app.command(rich_help_panel="Calls")(command)
 for command in (records.quarantine, records.explain):
     app.command(rich_help_panel="Training data")(command)
+collections.app.command()(evaluation.evaluate)
 app.add_typer(collections.app, name="collections", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):

@@ -77,6 +77,7 @@ def evaluate(
     with open_log(warehouse) as log:
         collection = open_collection(settings.indexes, name, log=log, cache=settings.cache)
         questions = _questions(settings, collection, file)
+        made = None
         for mode in chosen:
             made = _evaluate(
                 collection,
@@ -89,7 +90,7 @@ def evaluate(
                 sample=None if calibrate else sample,
             )
             _tell(made, settings, log, as_json=as_json)
-        if calibrate:
+        if calibrate and made:
             _calibrate(made, settings)
 
 
