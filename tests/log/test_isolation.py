@@ -94,10 +94,11 @@ def test_only_the_journal_module_names_the_file_and_opens_it() -> None:
     importing = {p.name for p in PACKAGE.rglob("*.py") if _code(p, r"^\s*(import|from) apsw")}
     opening = {p.name for p in PACKAGE.rglob("*.py") if _code(p, r"apsw\.Connection\(")}
     sqlite = {p.name for p in PACKAGE.rglob("*.py") if _code(p, r"sqlite3|sqlite_scan|INSTALL")}
-    # The cache of answers is a file of its own, by the same library.
-    assert opening == {"journal.py", "file.py"}
+    # Caches, of answers and of vectors, are files of their own, by the same library.
+    assert opening == {"journal.py", "database.py"}
     # The others use its types and exceptions, or say which version there is.
-    assert importing <= {"journal.py", "tables.py", "translate.py", "doctor.py", "file.py"}
+    caches = {"database.py", "file.py", "cache.py"}
+    assert importing <= {"journal.py", "tables.py", "translate.py", "doctor.py", *caches}
     # The others say its name in a message, or ask whether it is there: neither opens it.
     assert naming <= {"journal.py", "tables.py", "reading.py", "segments.py"}
     assert sqlite == set()
