@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracemill.retrieval import relevance
+from tracemill.retrieval import citations, relevance
 from tracemill.retrieval.metrics import Figure, figure
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Judged(NamedTuple):
     question_id: str
     unanswerable: bool
     not_found: bool
+    answered: bool
+    """Neither refused nor empty."""
     right: bool
     """The answer holds one of the texts that are right; where none are known, it cites a right
     chunk. Never, where the question has no answer."""
@@ -92,16 +94,19 @@ def judge(
 
 
 def _judge(row: dict[str, Any], answer: "Answer", right: set[str]) -> Judged:
-    said = answer.citations
-    supported = sum(each.supported for each in said)
+    answered = answer.outcome == "answered"
+    unknown = citations.unknown(answer.text, answer.sources) if answered else []
+    cited = len(answer.citations) + len(unknown) if answered else 0
+    supported = sum(each.supported for each in answer.citations) if answered else 0
     return Judged(
         question_id=row["question_id"],
         unanswerable=row["unanswerable"],
         not_found=answer.not_found,
-        right=not (row["unanswerable"] or answer.not_found) and _is_right(row, answer, right),
-        citations=len(said),
+        answered=answered,
+        right=answered and not row["unanswerable"] and _is_right(row, answer, right),
+        citations=cited,
         supported=supported,
-        faithful=bool(said) and supported == len(said),
+        faithful=answered and supported == cited and not citations.uncited(answer.text),
         confidence=answer.confidence,
         signs=tuple(answer.features) if answer.features else None,
     )
@@ -110,7 +115,7 @@ def _judge(row: dict[str, Any], answer: "Answer", right: set[str]) -> Judged:
 def _is_right(row: dict[str, Any], answer: "Answer", right: set[str]) -> bool:
     if row["answers"]:
         return any(relevance.holds(answer.text, text) for text in row["answers"])
-    return any(source.cited and source.chunk_id in right for source in answer.sources)
+    return any(source.supported and source.chunk_id in right for source in answer.sources)
 
 
 def figures(judged: list[Judged]) -> dict[str, Figure]:
@@ -123,9 +128,9 @@ def figures(judged: list[Judged]) -> dict[str, Figure]:
     citation_precision   of the citations, those that support their sentence
     faithful             of the answers, those with every sentence cited and supported
     """
-    answers = [each for each in judged if not each.not_found]
+    answers = [each for each in judged if each.answered]
     shares = {
-        "answered": [not each.not_found for each in judged if not each.unanswerable],
+        "answered": [each.answered for each in judged if not each.unanswerable],
         "not_found_recall": [each.not_found for each in judged if each.unanswerable],
         "not_found_precision": [each.unanswerable for each in judged if each.not_found],
         "answer_precision": [each.right for each in answers],
