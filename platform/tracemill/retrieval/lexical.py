@@ -44,6 +44,11 @@ class Lexical:
     def __len__(self) -> int:
         return len(self.spoken)
 
+    @property
+    def spoken_languages(self) -> tuple[str | None, ...]:
+        """How questions are read: as each language of the chunks has it."""
+        return self.languages or (words.ENGLISH,)
+
 
 def build(texts: Sequence[str], languages: Sequence[str | None] | None = None) -> Lexical:
     """BM25 over texts.
@@ -96,7 +101,7 @@ def update(
 
 def scores(lexical: Lexical, question: str) -> "NDArray[np.float32]":
     """For each chunk, how much of the question's weight it holds: 0 nothing, towards 1 all."""
-    return bm25.scores(lexical.model, question, lexical.languages or (words.ENGLISH,))
+    return bm25.scores(lexical.model, question, lexical.spoken_languages)
 
 
 def scores_many(lexical: Lexical, questions: Sequence[str]) -> "NDArray[np.float32]":
