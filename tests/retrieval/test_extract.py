@@ -9,10 +9,10 @@ import pytest
 from tests.retrieval import made_files
 from tests.retrieval.made_files import SENTENCE
 from tracemill.errors import InputError
-from tracemill.retrieval.extract import Extracted, Page
+from tracemill.retrieval.extract import Extracted, Page, properties
 from tracemill.retrieval.extract.files import read_file
 
-MADE = {"created_at": "2024-01-02T03:04:05+00:00", "modified_at": "2025-01-02T03:04:05+00:00"}
+CREATED, MODIFIED = "2024-01-02T03:04:05+00:00", "2025-01-02T03:04:05+00:00"
 RUSSIAN = "Это обычный русский текст, довольно короткий, насос двигает воду."
 ADA = {"authors": ["Ada"], "created_by": "Ada"}
 MANUAL = made_files.pdf(
@@ -125,7 +125,8 @@ READ = {
             "The end.\n",
             "Pump manual",
             metadata=ADA,
-            **MADE,
+            created_at=CREATED,
+            modified_at=MODIFIED,
         ),
     ),
     "a.pptx": (
@@ -137,7 +138,8 @@ READ = {
             "Pump manual",
             (Page(0, 1), Page(28, 2)),
             metadata=ADA,
-            **MADE,
+            created_at=CREATED,
+            modified_at=MODIFIED,
         ),
     ),
     "a.xlsx": (
@@ -149,7 +151,8 @@ READ = {
             "Pump manual",
             (Page(0, 1), Page(37, 3)),
             metadata=ADA,
-            **MADE,
+            created_at=CREATED,
+            modified_at=MODIFIED,
         ),
     ),
     "a.epub": (
@@ -300,6 +303,10 @@ REFUSED = {
         ),
         "encrypted: a protected e-book",
     ),
+    "a.odp": (
+        made_files.zipped({"mimetype": "application/vnd.oasis.opendocument.presentation"}),
+        "is an OpenDocument file of a rare kind: save it as PDF",
+    ),
     "cut.rtf": (rb"{\rtf1 A pump", "cut short: the end of the RTF is missing"),
     "cut.ipynb": (NOTEBOOK[:50], "broken: no notebook of Jupyter"),
     "data.bin": (b"\x01\x02\0\x03" * 99, "bytes of an unknown kind"),
@@ -337,3 +344,18 @@ def test_aliases_in_front_matter_do_not_multiply(tmp_path: Path) -> None:
     said = "---\na: &a [x, x]\nb: [*a, *a]\n---\ntext\n"
     found = read(tmp_path, "a.md", said.encode())
     assert found == Extracted("markdown", "markdown", said, "b: [*a, *a]", by_line=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Microsoft Word - Care of pumps", "Care of pumps"),
+        ("PowerPoint Presentation", ""),
+        ("Untitled-1", ""),
+        ("manual_v2.docx", ""),
+        ("Pumps &amp;\n  seals", "Pumps & seals"),
+        (None, ""),
+    ],
+)
+def test_titles_that_programs_made_up_are_none(said: str | None, shown: str) -> None:
+    assert properties.title(said) == shown

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.retrieval import made_files
 from tests.retrieval.made_files import SENTENCE
 from tracemill.retrieval.extract.files import Read
-from tracemill.retrieval.extract.pool import Limits, Pool, Unopened
+from tracemill.retrieval.extract.pool import ENDED, Limits, Pool, Unopened
 
 GOOD = {
     "a.pdf": made_files.pdf([(24, "Pumps"), (11, SENTENCE)], [(11, SENTENCE)]),
@@ -149,6 +149,38 @@ def test_a_crash_costs_only_the_file_that_was_read(tmp_path: Path) -> None:
         crash.join()
     crashed = "broken: reading it crashed the process (SIGSEGV): open it and save it anew"
     assert reasons([first, *rest]) == ["", crashed, ""]
+
+
+def test_the_death_of_an_idle_worker_costs_no_file(tmp_path: Path) -> None:
+    paths = made(tmp_path, a_txt=b"one", b_txt=b"two")
+    before = {each.pid for each in children()}
+    with Pool(Limits(), 1) as pool:
+        first = list(pool.read(paths[:1]))
+        (worker,) = (each for each in children() if each.pid not in before)
+        worker.kill()
+        assert reasons(first + list(pool.read(paths[1:]))) == ["", ""]
+
+
+def test_workers_that_someone_else_ends_prove_nothing_of_their_file(tmp_path: Path) -> None:
+    before = {each.pid for each in children()}
+    done = threading.Event()
+
+    def end_busy_ones() -> None:
+        while not done.wait(0.05):
+            for worker in children():
+                # So much no worker needs for its start.
+                if worker.pid not in before and worker.cpu_times().user > 1.5:
+                    worker.kill()
+
+    with Pool(Limits(), 1) as pool:
+        list(pool.read(made(tmp_path, a_txt=b"one")))
+        thread = threading.Thread(target=end_busy_ones)
+        thread.start()
+        try:
+            assert list(pool.read(made(tmp_path, b_html=SLOW))) == [Unopened(ENDED)]
+        finally:
+            done.set()
+            thread.join()
 
 
 def test_no_worker_is_left_behind(tmp_path: Path) -> None:

@@ -20,6 +20,11 @@ from tracemill.retrieval.recipe import Extraction
 LONG_AGO_S = 1_600_000_000
 
 
+def _times(age_s: int) -> tuple[int, int]:
+    time_ns = (LONG_AGO_S + age_s) * 1_000_000_000
+    return time_ns, time_ns
+
+
 class Place(NamedTuple):
     """A folder of files and its tables."""
 
@@ -30,7 +35,7 @@ class Place(NamedTuple):
         path = self.files / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.utime(path, (LONG_AGO_S + age_s,) * 2)
+        os.utime(path, ns=_times(age_s))
         return path
 
     def update(self, extraction: Extraction | None = None, *, deep: bool = True) -> Update:
@@ -104,7 +109,7 @@ def test_only_what_changed_is_read(place: Place) -> None:
     place.write("a.md", "short", age_s=1)
     (place.files / "b.md").rename(place.files / "moved.md")
     (place.files / "c.md").unlink()
-    os.utime(place.files / "d.md", (LONG_AGO_S + 9,) * 2)
+    os.utime(place.files / "d.md", ns=_times(9))
     assert place.update() == Update(4, 0, 1, 2, 1, 2)
     frame = place.documents.select("document_id", "title", "text", "source", "modified_at")
     assert frame.rows() == [

@@ -20,7 +20,7 @@ def document_schema() -> Schema:
     title         never empty
     source        where people find it: a URL, the name of a module, a path below the warehouse
     format        what it was: markdown, rst, html, pdf, docx, pptx, xlsx, csv, notebook, code,
-                  text, epub
+                  text, epub, odt, ods, rtf, doc, ppt, xls, eml, msg
     syntax        how the text shows its structure: markdown, rst, text, or a language of code
     language      ISO 639-1, or null
     created_at, modified_at   when the document says so (its file's time else), or null

@@ -264,6 +264,8 @@ def _zip_kind(content: bytes) -> str:
     for suffix in ("epub", "odt", "ods"):
         if kind.strip() == DOCUMENTS[suffix].mime:
             return suffix
+    if kind.startswith(_ODF):
+        return "an OpenDocument file of a rare kind: save it as PDF"
     return f"a zip {_ARCHIVE}"
 
 

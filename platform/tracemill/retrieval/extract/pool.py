@@ -6,6 +6,7 @@ the process that asks, and it serves many files, so that its start is paid once.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from tracemill.retrieval.extract.files import Read, refused
 MOST_WORKERS = 4
 START_S = 60
 WATCH_S = 0.05
+ENDED = "the process that read it was ended from outside: it is read again next time"
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "VIRTUAL_ENV")
 KEPT_BEGINNINGS = ("LC_", "LD_", "DYLD_", "PYTHON")
 
@@ -85,6 +87,8 @@ class Pool:
         for worker in self._workers:
             worker.stop()
         self._threads.shutdown(wait=True)
+        for worker in self._workers:
+            worker.stop()  # A thread may have started one again in between.
 
 
 class Worker:
@@ -98,20 +102,28 @@ class Worker:
 
     def read(self, path: Path) -> Read | Unopened:
         """What came of one file, within the limits; nothing that a file does raises here."""
-        connection = self._connection or self._start()
-        try:
-            limits = self._limits
-            request = {"path": str(path), "max_bytes": limits.max_bytes}
-            connection.send_bytes(json.dumps(request | {"timeout_s": limits.timeout_s}).encode())
-            reason = self._watched(connection)
-            if not reason:
-                answer = json.loads(connection.recv_bytes())
-                self._renew_if_large()
-                return _read(answer)
-        except (EOFError, OSError):
-            reason = self._why_it_died()
-        self.stop()
-        return _failed(path, reason)
+        for _ in range(2):  # That someone else ended the process says nothing of the file.
+            try:
+                reason = self._asked(path)
+                if isinstance(reason, Read | Unopened):
+                    return reason
+            except (EOFError, OSError):
+                reason = self._why_it_died()
+            self.stop()
+            if reason:
+                return _failed(path, reason)
+        return Unopened(ENDED)
+
+    def _asked(self, path: Path) -> Read | Unopened | str:
+        """The answer, or why the process must be ended."""
+        connection, limits = self._connection or self._start(), self._limits
+        request = {"path": str(path), "max_bytes": limits.max_bytes, "timeout_s": limits.timeout_s}
+        connection.send_bytes(json.dumps(request).encode())
+        if reason := self._watched(connection):
+            return reason
+        answer = json.loads(connection.recv_bytes())
+        self._renew_if_large()
+        return _read(answer)
 
     def stop(self) -> None:
         """End the process, whatever it does, and wait for its end."""
@@ -177,6 +189,8 @@ class Worker:
         said = self._last_words()
         if "memory allocation of" in said or "MemoryError" in said:
             return _over(self._limits)
+        if code == -signal.SIGKILL:
+            return ""
         return f"broken: reading it crashed the process ({_signal(code)}): open it and save it anew"
 
     def _last_words(self) -> str:
@@ -194,8 +208,6 @@ def _is_kept(name: str) -> bool:
 
 
 def _signal(code: int) -> str:
-    import signal
-
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 

@@ -17,6 +17,12 @@ _FENCE = re.compile(r"^ {0,3}(```|~~~)")
 _ATX = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*$")
 _RULE = re.compile(r"^([=\-~`#*^\"'+])\1{2,}\s*$")
 _INLINE = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]|\\(?=[!-/:-@\[-`{-~])")
+_BY_PROGRAMS = re.compile(r"^Microsoft (Word|PowerPoint|Excel) - ", re.IGNORECASE)
+_NO_TITLE = re.compile(
+    r"(untitled|no ?title|document|title|(powerpoint )?presentation|slide|book|page)[ -]?\d*"
+    r"|[\w.+-]+\.(docx?|pptx?|xlsx?|tex|dvi|indd|qxd|ps|pdf|html?|rtf|odt)",
+    re.IGNORECASE,
+)
 HEAD_LINES = 200
 
 
@@ -25,6 +31,12 @@ def one_line(text: object) -> str:
     plain = " ".join(html.unescape(str(text or "")).split())
     shown = "".join(each for each in plain if each.isprintable())
     return unicodedata.normalize("NFC", shown)[:300].strip()
+
+
+def title(said: object) -> str:
+    """A title as a document's properties give it; nothing for what programs write there."""
+    plain = _BY_PROGRAMS.sub("", one_line(said))
+    return "" if _NO_TITLE.fullmatch(plain) else plain
 
 
 def first_heading(text: str, syntax: str) -> str:
