@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.llm import aimock_server
+from tests.llm.recorded import Recorded, needs_recordings, recordings
 from tests.llm.serving import Say, Seen, Server, say, serving
 from tracemill import EventLog
 from tracemill.errors import CallFailed, InputError, UsageError
@@ -203,3 +205,66 @@ def test_calls_are_made_side_by_side(server: Server, provider: Provider, log: Ev
     server.answer = slow
     few.compute([f"text {n}" for n in range(1024)])
     assert max(waiting) - min(waiting) < 5
+
+
+# What real providers, and a server that others wrote, answer
+
+
+RECORDED = [
+    r
+    for r in [*recordings("openai", "v1.embeddings"), *recordings("compat-*", "embeddings")]
+    if r.status == 200
+    and isinstance(r.request["json"]["input"], (str, list))
+    and not isinstance(r.request["json"]["input"][0], int)
+]
+
+
+@needs_recordings
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda r: r.file)
+def test_recorded_vectors_point_where_the_sdk_says(
+    recorded: Recorded, server: Server, log: EventLog
+):
+    said = recorded.request["json"]["input"]
+    texts = [said] if isinstance(said, str) else list(dict.fromkeys(said))
+    assert recorded.expected
+    rows, dimensions = recorded.expected["n"], recorded.expected["dim"]
+    if len(texts) != rows:
+        pytest.skip(f"{rows} vectors for {len(texts)} different texts")
+    known = model("compatible/recorded", log=log, dimensions=dimensions)
+    # How many numbers it gives by itself is found out first.
+    server.answer = lambda seen: one(dimensions)
+    known.compute(["one text"])
+    server.answer = lambda seen: Say(recorded.body)
+    vectors = embed(texts, model=known).vectors
+    first = np.array(recorded.expected["first"])
+    assert vectors.shape == (rows, dimensions)
+    cosine = vectors[0, :4] @ first / np.linalg.norm(vectors[0, :4]) / np.linalg.norm(first)
+    assert cosine > 0.9999
+
+
+def one(dimensions: int) -> Say:
+    return say({"data": [{"index": 0, "embedding": [1.0] * dimensions}], "model": "e"})
+
+
+@pytest.fixture(scope="module")
+def aimock() -> Iterator[aimock_server.Aimock]:
+    try:
+        with aimock_server.running() as aimock:
+            yield aimock
+    except aimock_server.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("name", ["openai/e5", "compatible/e5", "cohere/e5"])
+def test_vectors_of_aimock(
+    aimock: aimock_server.Aimock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    aimock.reset()
+    aimock.answer({"match": {"inputText": "Seine"}, "response": {"embedding": [3, 0, 4]}})
+    for provider, path in {"OPENAI": "/v1", "COMPATIBLE": "/v1", "COHERE": ""}.items():
+        monkeypatch.setenv(f"{provider}_BASE_URL", aimock.url + path)
+        monkeypatch.setenv(f"{provider}_API_KEY", aimock_server.KEY)
+    with EventLog(tmp_path / "log") as log:
+        found = embed(["the Seine"], model=model(name, log=log, dimensions=3), kind="query")
+        assert np.allclose(found.vectors, [[0.6, 0, 0.8]], atol=1e-3)
+        assert [*found.call_ids] == [call_id for call_id, _ in calls(log)]
