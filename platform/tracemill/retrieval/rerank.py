@@ -111,12 +111,20 @@ def _hits(
     """For each row the places of the question's words in it, and which of them stands there."""
     import numpy as np
 
-    asked = np.array(sorted(term) or [-1], dtype=np.int64)
-    found: list[list[tuple[int, int]]] = []
-    for row in rows.tolist():
-        ids = words.ids[words.offsets[row] : words.offsets[row + 1]]
-        places = np.flatnonzero(np.isin(ids, asked))
-        found.append([(int(at), term[int(ids[at])]) for at in places])
+    spans = [words.ids[words.offsets[row] : words.offsets[row + 1]] for row in rows.tolist()]
+    found: list[list[tuple[int, int]]] = [[] for _ in spans]
+    if not term or not spans:
+        return found
+    ids = np.concatenate(spans)
+    asked = np.array(sorted(term), dtype=ids.dtype)
+    near = np.minimum(np.searchsorted(asked, ids), len(asked) - 1)
+    places = np.flatnonzero(asked[near] == ids)
+    ends = np.cumsum([len(span) for span in spans])
+    row_of = np.searchsorted(ends, places, side="right")
+    begins = ends[row_of] - np.array([len(span) for span in spans])[row_of]
+    sides = (row_of, places - begins, asked[near[places]])
+    for row, place, number in zip(*(side.tolist() for side in sides), strict=True):
+        found[row].append((place, term[number]))
     return found
 
 
