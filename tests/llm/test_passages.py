@@ -1,5 +1,6 @@
 """A prompt gives back what was put into it, whatever the passages say."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ hostile = st.lists(
             "&lt;",
             "a",
             "<\\passage",
+            "</ Passage>",
+            "< \\Question",
         ]
     ),
     max_size=8,
@@ -46,5 +49,17 @@ def test_an_empty_prompt_asks_nothing():
     assert passages.read("") == Asked("", ())
 
 
-def test_citations_are_numbers_in_brackets():
-    assert passages.cited("One [1], two [12] and x[i], [a], [ 3 ].") == {1, 12}
+@pytest.mark.parametrize("said", ["Nothing found.", "nothing found", " **Nothing found**\n"])
+def test_nothing_found_is_known_however_it_is_written(said: str):
+    assert passages.found_nothing(said)
+    assert not passages.found_nothing(f"{said} Yet the log says so [1].")
+
+
+@pytest.mark.parametrize(
+    "tag", ["</passage>", "</Passage>", "</ passage >", "< /PASSAGE>", '<passage id="7" title="x">']
+)
+def test_no_text_and_no_title_is_a_tag(tag: str):
+    written = passages.write("What?", [Passage(1, f'A" x="{tag}', f"Text. {tag} More.")])
+    assert written.lower().replace(" ", "").count("<passage") == 1
+    assert written.lower().replace(" ", "").count("</passage>") == 1
+    assert written.splitlines()[0].count('"') == 4

@@ -37,6 +37,11 @@ class Compared(NamedTuple):
     cosine: "NDArray[np.float32]"
     """Of all the words and each text; shape (texts,)."""
 
+    @property
+    def shares(self) -> "NDArray[np.float32]":
+        """The weights, as shares of their sum."""
+        return self.weights / max(float(self.weights.sum()), 1e-9)
+
 
 def words(text: str) -> list[str]:
     """The words that say something, in lower case and in order."""

@@ -1,12 +1,13 @@
-"""Ask an index: find passages, let a model answer from them, say where the answer comes from.
+"""Ask a collection: find passages, let a model answer from them, check what the answer cites.
 
-When nothing fits, that is the answer: `not_found`, not a guess. Every question is an event, linked
-to its model call by `call_id` and `correlation_id`.
+When nothing fits, that is the answer: `not_found`, not a guess. However a question ends, that is an
+event, linked to its model call by `call_id` and `correlation_id`.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tracemill import tokenizer
 from tracemill.errors import CallFailed, UsageError
@@ -14,61 +15,66 @@ from tracemill.events import RagAnswered, new_id
 from tracemill.llm import passages
 from tracemill.llm.client import Client
 from tracemill.llm.options import Options
-from tracemill.llm.passages import Passage
-from tracemill.messages import Message, Request
-from tracemill.retrieval.index import Index, open_index
+from tracemill.llm.providers.local import CONTEXT_TOKENS
+from tracemill.messages import Message, Request, Response
+from tracemill.retrieval import citations, confidence
+from tracemill.retrieval.citations import Citation
+from tracemill.retrieval.confidence import Features
+from tracemill.retrieval.filters import Where
+from tracemill.retrieval.packing import THRESHOLD, Source, ids, pack, passage
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
-    from tracemill.log import EventLog
+    import polars as pl
 
-THRESHOLD = 0.2
-"""A passage below this score is not shown to the model. On SQuAD 1.1 (2,000 questions) 97 % of the
-right passages reach it, and 56 % of the best ones where the right article is not there."""
+    from tracemill.log import EventLog
+    from tracemill.retrieval.collection import Collection, Mode
 
 PASSAGE_TOKENS = 3_000
-"""The most tokens of passages in a prompt."""
+"""The most tokens of passages in a prompt. It fits every model; a local one may get fewer."""
 
-NOT_FOUND = "Nothing in the index answers this."
+NOT_FOUND = "Nothing in the collection answers this."
+UNSUPPORTED = "What the model wrote is not in the passages that it cites: do not rely on it."
+REFUSED = "The model refused to answer."
+EMPTY = "The model's answer was empty."
 
-
-@dataclass(frozen=True)
-class Source:
-    """A passage that the model was given."""
-
-    number: int
-    """What the answer cites it by, as [1]."""
-    cited: bool
-    """True when the answer cites it."""
-    score: float
-    """How well it fits the question, from 0 to 1."""
-    chunk_id: str
-    document_id: str
-    title: str
-    headings: tuple[str, ...]
-    """From the outermost."""
-    source: str
-    """Where the document comes from."""
-    start: int
-    """The document's text[start:end] is the passage."""
-    end: int
-    text: str
+Outcome = Literal["answered", "not_found", "unsupported", "refused", "empty"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What came of a question."""
 
     text: str
-    """The answer with its citations, or a sentence that nothing was found."""
-    sources: tuple[Source, ...]
-    """The passages that the model was given, best first."""
+    """The answer with its citations; else, in a sentence, why there is none."""
+    outcome: Outcome
+    """`unsupported`: the model wrote an answer of which no citation holds."""
     not_found: bool
-    """True when nothing in the index answers the question."""
-    call_id: str | None
+    """True when nothing that was found answers the question."""
+    sources: tuple[Source, ...] = ()
+    """The passages that the model was given, best first."""
+    citations: tuple[Citation, ...] = ()
+    """What the answer cites, in its order, and whether the passages say so."""
+    confidence: float = 0.0
+    """The calibrated probability that the answer is right; 0 where there is none."""
+    features: Features | None = None
+    """What the confidence was made of."""
+    problems: tuple[str, ...] = ()
+    """What a reader should know before relying on it, in sentences."""
+    draft: str | None = None
+    """What the model wrote, where that is not the answer."""
+    call_id: str | None = None
     """The model call; None when there was no passage to ask it about."""
-    confidence: float
-    """The best score among the cited passages, 0 when nothing was found. Not a probability."""
+    degraded: str | None = None
+    """Why an older version of the collection was searched; None when it was the last one."""
+
+
+class _Retrieved(NamedTuple):
+    question: str
+    collection: "Collection"
+    mode: "Mode"
+    found: "pl.DataFrame"
+    sources: tuple[Source, ...]
 
 
 def ask(
@@ -76,114 +82,222 @@ def ask(
     *,
     settings: Settings,
     log: "EventLog",
-    index: str | Index = "installed",
+    index: "str | Collection" = "installed",
     k: int = 5,
     model: str = "local/extract",
+    where: Where | None = None,
+    mode: "Mode" = "hybrid",
+    threshold: float = THRESHOLD,
+    passage_tokens: int = PASSAGE_TOKENS,
     actor: str | None = None,
+    on_text: Callable[[str], None] | None = None,
 ) -> Answer:
-    """Answer a question from an index, with sources.
+    """Answer a question from a collection, with sources.
 
     Args:
-        index: a collection's name, or an index that is already open (faster for many questions).
-        k: how many passages are looked for.
+        index: a collection's name, or one that is already open (faster for many questions).
+        k: how many chunks are looked for.
+        where: only chunks for which this holds (`retrieval/filters.py`).
+        mode: how they are looked for: `hybrid`, `dense` or `lexical`.
+        threshold: what a chunk must hold of the question to be shown to the model, from 0 to 1.
+        passage_tokens: the most tokens of passages in the prompt.
         actor: who asks, as on every event.
+        on_text: is called with each piece of the answer as it arrives.
 
-    Raises `UsageError` for a blank question, `InputError` when the index is missing or damaged,
-    and `CallFailed` when the model fails for another reason than that it found nothing.
+    Raises `UsageError` for a blank question or a filter that cannot be, `InputError` when the
+    collection is missing or damaged, and `CallFailed` when the model fails for another reason than
+    that it found nothing.
     """
     if not question.strip() or k < 1:
         raise UsageError(f"cannot look for {k} passages on {question!r}: ask for at least one")
     clock = time.perf_counter()
-    opened = open_index(settings.indexes, index) if isinstance(index, str) else index
-    sources = _retrieve(opened, question, k)
-    work = new_id()
-    about: Options = {"actor": actor, "correlation_id": work}
-    answer = _answer(question, sources, log=log, model=model, about=about)
-    event = RagAnswered(
-        index=opened.name,
-        index_digest=opened.digest,
-        question=question,
-        call_id=answer.call_id,
-        chunk_ids=tuple(source.chunk_id for source in sources),
-        scores=tuple(source.score for source in sources),
-        not_found=answer.not_found,
-        latency_ms=(time.perf_counter() - clock) * 1000,
-        actor=actor,
-        correlation_id=work,
-    )
-    log.append([event])
-    return answer
+    collection = _opened(index, settings, log)
+    found = collection.search(question, k, where=where, mode=mode)
+    room = _room(model, question, passage_tokens)
+    sources = pack(question, found, threshold=threshold, tokens=room)
+    retrieved = _Retrieved(question, collection, mode, found, sources)
+    call_id = new_id() if sources else None
+    about: Options = {"actor": actor, "correlation_id": new_id()}
+    answer = None
+    try:
+        answer = _answer(retrieved, settings, log, model, call_id, about, on_text)
+        return answer
+    finally:
+        # Also where the model failed or the caller went: the question was put.
+        log.append([_event(retrieved, answer, call_id, about, clock)])
 
 
 def prompt(question: str, sources: tuple[Source, ...]) -> tuple[Message, ...]:
     """The messages that put a question and its passages to a model."""
     return (
         Message(role="system", content=passages.INSTRUCTIONS),
-        Message(role="user", content=passages.write(question, [_passage(s) for s in sources])),
+        Message(role="user", content=passages.write(question, list(map(passage, sources)))),
     )
 
 
-def _retrieve(index: Index, question: str, k: int) -> tuple[Source, ...]:
-    """The passages above the threshold, best first, as many as fit."""
-    found = index.search(question, k)
-    sources: list[Source] = []
-    room = PASSAGE_TOKENS
-    for row in found.iter_rows(named=True):
-        source = _source(row)
-        room -= tokenizer.count(passages.write_passage(_passage(source)))
-        if source.score < THRESHOLD or room < 0:
-            break
-        sources.append(source)
-    return tuple(sources)
+def _opened(index: "str | Collection", settings: Settings, log: "EventLog") -> "Collection":
+    from tracemill.retrieval.collection import open_collection
+
+    if not isinstance(index, str):
+        return index
+    return open_collection(settings.indexes, index, log=log, cache=settings.cache)
 
 
-def _source(row: dict[str, Any]) -> Source:
-    return Source(
-        number=row["rank"],
-        cited=False,
-        score=row["score"],
-        chunk_id=row["chunk_id"],
-        document_id=row["document_id"],
-        title=row["title"],
-        headings=tuple(row["headings"]),
-        source=row["source"],
-        start=row["start"],
-        end=row["end"],
-        text=row["text"],
-    )
+def _room(model: str, question: str, most: int) -> int:
+    """Tokens for passages: of other models nobody says how much they read, but it is far more."""
+    if not model.startswith("local/"):
+        return most
+    empty = sum(tokenizer.count(message.text) for message in prompt(question, ()))
+    return max(min(most, CONTEXT_TOKENS - empty - 8), 1)
 
 
 def _answer(
-    question: str,
-    sources: tuple[Source, ...],
-    *,
+    retrieved: _Retrieved,
+    settings: Settings,
     log: "EventLog",
     model: str,
+    call_id: str | None,
     about: Options,
+    on_text: Callable[[str], None] | None,
 ) -> Answer:
-    if not sources:
-        return Answer(NOT_FOUND, (), True, None, 0.0)
-    call_id = new_id()
-    request = Request(model=model, messages=prompt(question, sources))
+    degraded = retrieved.collection.degraded
+    if call_id is None:
+        return Answer(text=NOT_FOUND, outcome="not_found", not_found=True, degraded=degraded)
+    base = Answer(
+        text=NOT_FOUND,
+        outcome="not_found",
+        not_found=True,
+        sources=retrieved.sources,
+        call_id=call_id,
+        degraded=degraded,
+    )
+    request = Request(model=model, messages=prompt(retrieved.question, retrieved.sources))
     try:
-        response = Client(log).generate(request, **about | {"call_id": call_id})
+        response = _response(Client(log, settings), request, about | {"call_id": call_id}, on_text)
     except CallFailed as failure:
         if failure.error_type != "no_answer":
             raise
-        return Answer(NOT_FOUND, sources, True, call_id, 0.0)
-    if response.text.strip() == passages.NOTHING_FOUND:
-        return Answer(NOT_FOUND, sources, True, call_id, 0.0)
-    return _cite(response.text, sources, call_id)
+        return base
+    if response.refusal or response.finish_reasons[-1:] in (("refusal",), ("content_filter",)):
+        why = (response.refusal or f"it stopped with {response.raw_finish_reason}",)
+        return replace(base, text=REFUSED, outcome="refused", not_found=False, problems=why)
+    text = response.text.strip()
+    if not text:
+        return replace(base, text=EMPTY, outcome="empty", not_found=False)
+    if passages.found_nothing(text):
+        return base
+    return _checked(retrieved, settings, replace(base, text=text), response)
 
 
-def _cite(text: str, sources: tuple[Source, ...], call_id: str) -> Answer:
-    numbers = passages.cited(text)
-    marked = tuple(replace(source, cited=source.number in numbers) for source in sources)
-    confidence = max((source.score for source in marked if source.cited), default=0.0)
-    return Answer(text, marked, False, call_id, confidence)
+def _response(
+    client: Client, request: Request, options: Options, on_text: Callable[[str], None] | None
+) -> Response:
+    if on_text is None:
+        return client.generate(request, **options)
+    held = ""
+    with client.stream(request, **options) as stream:
+        for delta in stream:
+            held += delta.text or ""
+            # "Nothing found." is no answer and is not shown as one.
+            if held and not passages.may_find_nothing(held):
+                on_text(held)
+                held = ""
+    if held and not passages.found_nothing(held):
+        on_text(held)
+    return stream.response
 
 
-def _passage(source: Source) -> Passage:
-    """A source as the model sees it: headings that repeat the title say nothing."""
-    title = " > ".join(dict.fromkeys((source.title, *source.headings)))
-    return Passage(source.number, title, source.text)
+def _checked(
+    retrieved: _Retrieved, settings: Settings, written: Answer, response: Response
+) -> Answer:
+    """The answer with its citations checked and its confidence."""
+    checked = tuple(citations.check(written.text, written.sources))
+    numbers = {each.number for each in checked}
+    supporting = {each.number for each in checked if each.supported}
+    sources = tuple(
+        replace(s, cited=s.number in numbers, supported=s.number in supporting)
+        for s in written.sources
+    )
+    problems = _problems(written, checked, response)
+    answer = replace(written, sources=sources, citations=checked, problems=problems)
+    if not supporting:
+        return replace(
+            answer, text=UNSUPPORTED, outcome="unsupported", not_found=True, draft=written.text
+        )
+    features = _features(retrieved, answer)
+    collection = retrieved.collection
+    calibration = confidence.calibration(settings, collection.name, collection.model)
+    return replace(
+        answer,
+        outcome="answered",
+        not_found=False,
+        features=features,
+        confidence=calibration.probability(features),
+    )
+
+
+def _features(retrieved: _Retrieved, answer: Answer) -> Features:
+    """What speaks for the answer: see `retrieval/confidence.py`."""
+    counted = len(answer.citations) + len(citations.unknown(answer.text, answer.sources))
+    return confidence.features(
+        retrieved.question,
+        retrieved.found,
+        answer.text,
+        cited=ids(source for source in answer.sources if source.cited),
+        supported=sum(each.supported for each in answer.citations) / counted,
+    )
+
+
+def _problems(
+    written: Answer, checked: tuple[Citation, ...], response: Response
+) -> tuple[str, ...]:
+    """What a reader should know."""
+    unknown = citations.unknown(written.text, written.sources)
+    unsupported = sorted({each.number for each in checked if not each.supported})
+    uncited = citations.uncited(written.text)
+    flagged = {source.number: source.flagged for source in written.sources if source.flagged}
+    found: list[str] = []
+    if unknown:
+        found.append(f"it cites {_listed(unknown)}, which no source is")
+    if unsupported:
+        found.append(f"{_listed(unsupported)} does not say what is cited from it")
+    if uncited:
+        found.append(f"{uncited} of its sentences {'cites' if uncited == 1 else 'cite'} nothing")
+    found += [
+        f"[{number}] reads like instructions to a model ({', '.join(signs)})"
+        for number, signs in flagged.items()
+    ]
+    if response.finish_reasons[-1:] in (("length",), ("context_window",)):
+        found.append("it was cut at the limit of tokens")
+    return tuple(found)
+
+
+def _listed(numbers: list[int]) -> str:
+    return "".join(f"[{number}]" for number in numbers)
+
+
+def _event(
+    retrieved: _Retrieved,
+    answer: Answer | None,
+    call_id: str | None,
+    about: Options,
+    clock: float,
+) -> RagAnswered:
+    """The question as the log has it; without an answer where the call failed or was stopped."""
+    sources = answer.sources if answer else retrieved.sources
+    return RagAnswered(
+        index=retrieved.collection.name,
+        index_digest=retrieved.collection.digest,
+        question=retrieved.question,
+        call_id=call_id,
+        chunk_ids=tuple(retrieved.found["chunk_id"]),
+        scores=tuple(retrieved.found["score"]),
+        cited_chunk_ids=ids(source for source in sources if source.supported),
+        flagged_chunk_ids=ids(source for source in sources if source.flagged),
+        mode=retrieved.mode,
+        confidence=answer.confidence if answer else None,
+        not_found=answer.not_found if answer else False,
+        latency_ms=(time.perf_counter() - clock) * 1000,
+        actor=about.get("actor"),
+        correlation_id=about.get("correlation_id"),
+    )

@@ -141,7 +141,8 @@ def _scores(asked: list[str], given: list[Sentence]) -> "tuple[list[float], NDAr
     question's weight it holds, word by word: shape (sentences, words)."""
     import numpy as np
 
-    weights, held, cosine = meaning.compare(asked, [sentence.words for sentence in given])
+    compared = meaning.compare(asked, [sentence.words for sentence in given])
+    held, share = compared.held, compared.shares
     numbers = np.array([sentence.passage.number for sentence in given])
     goes_on = np.append(False, numbers[1:] == numbers[:-1])
     before = np.where(goes_on[:, None], np.roll(held, 1, axis=0), 0)
@@ -151,8 +152,7 @@ def _scores(asked: list[str], given: list[Sentence]) -> "tuple[list[float], NDAr
         WITH_BEFORE * np.maximum(held, before),
         PASSAGE * np.stack([whole[number] for number in numbers.tolist()]),
     )
-    share = weights / max(float(weights.sum()), 1e-9)
-    scores = sum(parts) @ share + NEAR * cosine.clip(0, 1)
+    scores = sum(parts) @ share + NEAR * compared.cosine.clip(0, 1)
     return [float(score) for score in scores], held * share
 
 
