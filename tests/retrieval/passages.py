@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tracemill.retrieval.embed import compute
+from tracemill.retrieval.embed import embed, model
 from tracemill.retrieval.frames import chunk_schema, searchable
 
 TEXTS = {
@@ -42,7 +42,7 @@ def passages(texts: Iterable[tuple[str, str]] = TEXTS.items(), **columns: Any) -
 
 
 def vectors_of(chunks: pl.DataFrame) -> NDArray[np.float32]:
-    return compute(searchable(chunks).to_list())
+    return embed(searchable(chunks).to_list(), model=model("local/wordllama")).vectors
 
 
 def directions(count: int, dimensions: int = 256, seed: int = 0) -> NDArray[np.float32]:

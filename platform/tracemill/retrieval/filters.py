@@ -25,7 +25,7 @@ Where = Mapping[str, Any]
 METADATA = "metadata."
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "contains")
 _TYPES = {"String": "text", "Int64": "number", "Datetime": "time", "List": "list"}
-_LIKE = re.compile(r"^\s*([\w.\-]+?)\s*(==|!=|<=|>=|=|<|>|\s+in\s+|\s+contains\s+)\s*(.*?)\s*$", re.S)
+_LIKE = re.compile(r"^\s*([\w.\-]+?)\s*(==|!=|<=|>=|=|<|>|\s+in\s+|\s+contains\s+)\s*(.*?)\s*$", re.DOTALL)
 
 
 class Condition(NamedTuple):

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tracemill.errors import InputError, TracemillError
-from tracemill.retrieval.collection import opening, versions
 from tracemill.retrieval.collection import contents as parts
+from tracemill.retrieval.collection import opening, versions
 from tracemill.retrieval.collection.opening import Opened
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 class Finding(NamedTuple):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 M, EF_CONSTRUCTION, SEED = 16, 200, 100
 NEAREST = 10
 """Recall is of so many."""
-EFS = (80, 160, 240, 320, 480, 640, 960)
+EFS = (80, 160, 240, 320, 480, 640, 960, 1280)
 """How wide a search may be; the least that finds `AIM` of the exact nearest is kept."""
 AIM = 0.998
 SAMPLE = 500

@@ -1,7 +1,8 @@
 """The best rows of open contents: every vector compared, or those that the graph finds.
 
 Scores of both sides are measured against the whole collection, never against the candidates alone.
-So a filter only leaves rows out: it moves no score, and what remains is in the same order.
+So a filter only leaves rows out: it moves no score, and what remains is in the same order. (Of a
+hybrid search the best 50 that it leaves are looked at once more: do they hold the words together?)
 """
 
 import math
@@ -15,6 +16,8 @@ from tracemill.retrieval import lexical as saying
 from tracemill.retrieval.collection import graph
 from tracemill.retrieval.collection.contents import Contents
 from tracemill.retrieval.collection.vectors import best
+from tracemill.retrieval.fusion import SPREAD, fuse
+from tracemill.retrieval.rerank import CANDIDATES, by_closeness
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 
 Mode = Literal["hybrid", "dense", "lexical"]
 
-NARROW = 0.25
+NARROW = 0.5
 """A filter that leaves a smaller share of the rows is answered by comparing with all of these."""
 _QUERIES_AT_ONCE = 64
+_ENOUGH = 100
+"""Chunks from which on the mean and deviation of a question's cosines say how a model spreads them."""
 _SLACK = 1e-4  # Between scores in float32 and in float64, generously.
 
 
@@ -107,15 +112,18 @@ def _by_graph(
 ) -> "list[NDArray[np.int64]] | None":
     """For each query its nearest rows; None where all vectors must be compared.
 
-    With a filter so many more are looked for that enough of them should pass it.
+    With a filter the graph is searched as much wider as rows are left out, so that those that pass
+    are found as surely as without.
     """
     import numpy as np
 
     count = len(contents)
     wanted = min(pool, count if rows is None else len(rows))
     share = 1.0 if rows is None else len(rows) / count
-    reach = min(count, wanted if rows is None else math.ceil(1.5 * wanted / share))
-    if contents.graph is None or share < NARROW or reach > count // 10:
+    if contents.graph is None or share < NARROW:
+        return None
+    reach = wanted if rows is None else math.ceil(max(wanted, contents.graph.ef) / share)
+    if reach > count // 10:
         return None
     threads = 1 if len(asked) == 1 else None
     labels = graph.search(contents.graph, asked, reach, threads)
@@ -150,20 +158,24 @@ def _one(
         scores = words[kept].astype(np.float64)
         return Found(kept, scores, scores, None)
     rows = np.arange(len(contents)) if rows is None else rows
-    scale = None if words is None else _Scale(contents, words, vector, share)
+    pool = k if words is None else max(k, CANDIDATES)
+    scale = None if words is None else _Scale(contents, vector, share)
     if products is not None:
         rough = products if scale is None or words is None else scale(words[rows], products)
-        kept = rows[best(rough, k, contents.order[rows], slack=_SLACK)]
+        kept = rows[best(rough, pool, contents.order[rows], slack=_SLACK)]
     elif words is None:
         assert near is not None
         kept = near
     else:
         assert near is not None
-        pool = best(words[rows], max(10 * k, 100), contents.order[rows])
-        kept = np.union1d(near, rows[pool[words[rows[pool]] > 0]])
+        said = best(words[rows], max(10 * k, 100), contents.order[rows])
+        kept = np.union1d(near, rows[said[words[rows[said]] > 0]])
     dense = contents.vectors.exactly(vector, kept)
     lexical = None if words is None else words[kept].astype(np.float64)
-    scores = dense if scale is None or lexical is None else scale(lexical, dense)
+    scores = dense
+    if scale is not None and lexical is not None and query.words is not None:
+        fused = scale(lexical, dense)
+        scores = by_closeness(contents.words, query.words, kept, fused)
     order = best(scores, k, contents.order[kept])
     return Found(
         kept[order], scores[order], None if lexical is None else lexical[order], dense[order]
@@ -171,30 +183,22 @@ def _one(
 
 
 class _Scale:
-    """One question's scores of both sides to one, by mean and deviation over the collection."""
+    """One question's scores of both sides to one."""
 
-    def __init__(
-        self,
-        contents: Contents,
-        words: "NDArray[np.float32]",
-        vector: "NDArray[np.float32]",
-        share: float,
-    ) -> None:
-        wide, asked = words.astype("float64"), vector.astype("float64")
-        mean = float(contents.moments[0] @ asked)
-        spread = float(asked @ contents.moments[1:] @ asked) - mean * mean
-        self._words = (share, float(wide.mean()), float(wide.std()))
-        self._dense = (1 - share, mean, math.sqrt(max(spread, 0)))
+    def __init__(self, contents: Contents, vector: "NDArray[np.float32]", share: float) -> None:
+        self._share, self._mean, self._deviation = share, 0.0, SPREAD
+        if len(contents) >= _ENOUGH:
+            asked = vector.astype("float64")
+            self._mean = float(contents.moments[0] @ asked)
+            spread = float(asked @ contents.moments[1:] @ asked) - self._mean**2
+            self._deviation = math.sqrt(max(spread, 0))
 
     def __call__(
         self, lexical: "NDArray[np.floating]", dense: "NDArray[np.floating]"
     ) -> "NDArray[np.float64]":
-        """The weighted sum of what each score is above its mean, in deviations."""
-        both = zip((lexical, dense), (self._words, self._dense), strict=True)
-        return sum(
-            (weight * (side.astype("float64") - mean) / (deviation if deviation > 1e-9 else 1))
-            for side, (weight, mean, deviation) in both
-        )  # pyright: ignore[reportReturnType]
+        """The weighted sum of both, the cosines in deviations over the collection."""
+        mean, deviation = self._mean, self._deviation
+        return fuse(lexical, dense, share=self._share, mean=mean, deviation=deviation)
 
 
 def _nothing(query: Query) -> Found:

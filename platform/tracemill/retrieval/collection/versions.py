@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ def writing(home: Path) -> Generator[None]:
         for left in home.glob(".*.tmp"):
             if _DIGEST.match(left.name[1:]) and left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
+            elif left.name.startswith(f".{CURRENT}."):
+                left.unlink(missing_ok=True)
         yield
 
 
@@ -111,6 +114,8 @@ def read(version: Path) -> Manifest:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if raw.get("format") != FORMAT:
             raise ValueError(f"its format is {raw.get('format')}, not {FORMAT}")
+        if raw.pop("seal", None) != _seal(raw):
+            raise ValueError("it is not what was written")
         files = {_file(name): File(**file) for name, file in raw.pop("files").items()}
         found = Manifest(terms=Terms(**raw.pop("terms")), files=files, **raw)
         if found.digest != version.name:
@@ -118,6 +123,15 @@ def read(version: Path) -> Manifest:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a version's manifest ({error})") from None
     return found
+
+
+def sealed(manifest: dict[str, Any]) -> str:
+    """A manifest as text, with a digest of itself."""
+    return json.dumps({**manifest, "seal": _seal(manifest)}, indent=1) + "\n"
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    return sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _file(name: str) -> str:
@@ -204,7 +218,7 @@ def files_of(folder: Path) -> dict[str, File]:
 
 def place(folder: Path, manifest: Manifest, version: Path) -> None:
     """Step 3: write the manifest and rename the folder; a damaged one of the name makes way."""
-    write_text_atomically(folder / MANIFEST, json.dumps(asdict(manifest), indent=1) + "\n")
+    write_text_atomically(folder / MANIFEST, sealed(asdict(manifest)))
     for inner in _folders(folder):
         sync(inner)
     if version.exists():
