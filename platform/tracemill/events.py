@@ -568,7 +568,8 @@ class RetrievalEvaluated(Happened):
     """How many have no answer in the collection."""
     metrics: dict[Label, float]
     """`recall@1`, `recall@5`, `recall@10`, `mrr@10`, `ndcg@10`, and where answers were asked for
-    `not_found_precision`, `not_found_recall`, `citation_precision`, `answered`; 0 to 1."""
+    `answered`, `answer_precision`, `not_found_precision`, `not_found_recall`,
+    `citation_precision`, `faithful`; 0 to 1."""
     answer_model: Label | None = None
     """Who answered, where answers were asked for."""
     latency_ms: float = Field(ge=0)

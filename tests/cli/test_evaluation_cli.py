@@ -85,6 +85,13 @@ def test_without_labels_questions_are_made_and_it_says_so(handbook: Settings, ru
     assert ran.lines[0]["dataset_digest"].startswith("self-made:")
 
 
+def test_too_few_answers_do_not_make_a_calibration(handbook: Settings, run: Run) -> None:
+    label(handbook, GOOD)
+    ran = run("collections", "evaluate", "handbook", "--calibrate")
+    assert ran.code == 2
+    assert "1 answers, 1 right and 0 wrong, are too few to calibrate by: it takes 200" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -205,6 +205,59 @@ def test_outcomes_are_kept_for_the_newest_evaluations(settings: Settings, log: E
     assert kept == [event.event_id for event in recorded(log)[3:]]
 
 
+def test_answers_are_judged_right_honest_and_cited(settings: Settings, log: EventLog) -> None:
+    held = house(settings)
+    asked = pl.concat([labels(3).head(4), labels(3).tail(3)])
+    made = evaluate(held, asked, settings=settings, log=log, answer_model="local/extract")
+    answers = {each.question_id: each for each in made.judged}
+    assert answers.keys() == set(asked["question_id"])
+    assert all(answers[name].right and answers[name].faithful for name in list(TEXTS)[:4])
+    assert all(answers[f"nowhere {n}"].not_found for n in range(3))
+    expected = {
+        "answered": 1.0,
+        "answer_precision": 1.0,
+        "not_found_precision": 1.0,
+        "not_found_recall": 1.0,
+        "citation_precision": 1.0,
+        "faithful": 1.0,
+    }
+    assert {name: made.event.metrics[name] for name in expected} == expected
+    assert made.event.answer_model == "local/extract"
+    actors = [each.event.actor for each in log.read(kinds=["rag.answered"])]
+    assert actors == ["evaluation"] * 7
+
+
+def test_an_answer_to_what_has_none_is_wrong(settings: Settings, log: EventLog) -> None:
+    held = house(settings)
+    asked = labels().head(2).with_columns(unanswerable=True)
+    made = evaluate(held, asked, settings=settings, log=log, answer_model="local/extract")
+    assert made.figures["answer_precision"].value == 0
+    assert made.figures["not_found_recall"].value == 0
+    assert "recall@1" not in made.figures
+    assert "not_found_precision" not in made.figures
+
+
+def test_what_an_answer_must_say_is_looked_for_in_it(settings: Settings, log: EventLog) -> None:
+    held = house(settings)
+    wrong = pl.Series([["behind a door"], ["under a roof"]])
+    asked = labels().head(2).with_columns(answers=wrong)
+    made = evaluate(held, asked, settings=settings, log=log, answer_model="local/extract")
+    assert [each.right for each in made.judged] == [True, False]
+
+
+def test_a_sample_is_asked_always_the_same(settings: Settings, log: EventLog) -> None:
+    held = house(settings)
+    asked = [
+        evaluate(
+            held, each, settings=settings, log=log, answer_model="local/extract", sample=3
+        ).judged
+        for each in (labels(), labels().reverse())
+    ]
+    first, second = ({each.question_id for each in judged} for judged in asked)
+    assert len(first) == 3
+    assert first == second
+
+
 def test_questions_of_our_own_making_are_found(settings: Settings) -> None:
     held = house(settings)
     made = evaluate(held, self_made(held.chunks), settings=settings, mode="lexical")

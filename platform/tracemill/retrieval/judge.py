@@ -115,7 +115,8 @@ def _judge(row: dict[str, Any], answer: "Answer", right: set[str]) -> Judged:
 def _is_right(row: dict[str, Any], answer: "Answer", right: set[str]) -> bool:
     if row["answers"]:
         return any(relevance.holds(answer.text, text) for text in row["answers"])
-    return any(source.supported and source.chunk_id in right for source in answer.sources)
+    cited = (source for source in answer.sources if source.supported)
+    return any(not right.isdisjoint(source.chunk_ids) for source in cited)
 
 
 def figures(judged: list[Judged]) -> dict[str, Figure]:

@@ -20,6 +20,6 @@ SELECT
   CAST(payload ->> '$.metrics.not_found_recall' AS DOUBLE) AS not_found_recall,  -- Of the questions without an answer, the share that was refused.
   CAST(payload ->> '$.metrics.citation_precision' AS DOUBLE) AS citation_precision,  -- Of the citations, the share that supports its sentence.
   CAST(payload ->> '$.metrics.faithful' AS DOUBLE) AS faithful,  -- Of the answers, the share with every sentence cited and supported.
-  latency_ms
+  latency_ms  -- How long a question's retrieval took, on average, in milliseconds.
 FROM events
 WHERE kind = 'retrieval.evaluated'
