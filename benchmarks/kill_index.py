@@ -43,6 +43,8 @@ MARKS = {
     "rename": ("pathlib", "Path"),
     "rmtree": ("shutil", None),
 }
+CALLS = {"fsync": 12, "rename": 5, "write_text_atomically": 2, "rmtree": 2}
+"""Of a step in one write; others have one."""
 NAME = "killed"
 FOREVER_S = 120
 QUESTIONS = ("how is a list sorted", "exceptions in a with statement", "zzz")
@@ -205,9 +207,8 @@ def _all(collection: Collection) -> pl.DataFrame:
 class Field:
     """Where the kills happen: an old version that is copied for every victim, and what is right."""
 
-    def __init__(self, folder: Path, count: int, *, graph_from: int) -> None:
-        contents.EXACT_BELOW = graph_from
-        self._graph_from, self._folder = graph_from, folder
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
         self._editions = [_prepare(folder / f"edition-{each}", count, each) for each in (0, 1)]
         empty = create(folder / "empty", NAME, model="local/wordllama")
         self.empty = whole(empty, folder / "empty")
@@ -236,7 +237,7 @@ class Field:
 
     def _run(self, place: Path, outcome: Outcome, death: Death | None, after_s: float) -> None:
         heard, told = self._context.Pipe()
-        arguments = (place, self._editions[1], death, self._graph_from, told)
+        arguments = (place, self._editions[1], death, contents.EXACT_BELOW, told)
         process = self._context.Process(target=victim, args=arguments)
         process.start()
         heard.recv()
@@ -297,25 +298,19 @@ def _over(place: Path, digests: set[str]) -> list[str]:
     return sorted(names | {path.name for path in place.rglob("*.tmp")})
 
 
-def every_step(calls: int) -> list[Death]:
-    """Before and after each marked step, at its first so many calls."""
+def every_step() -> list[Death]:
+    """Before and after each marked step, at each of its calls in a write."""
     return [
         Death(mark, call, after)
         for mark in MARKS
-        for call in range(1, calls + 1)
+        for call in range(1, CALLS.get(mark, 1) + 1)
         for after in (False, True)
     ]
 
 
-def torment(
-    folder: Path, *, deaths: list[Death], kills: int, count: int, graph_from: int, seed: int = 0
-) -> Outcome:
+def torment(folder: Path, *, deaths: list[Death], kills: int, count: int, seed: int = 0) -> Outcome:
     """Kill at these steps, and so many times at random; each in turn of a first and a next version."""
-    ground, outcome, choice = (
-        Field(folder, count, graph_from=graph_from),
-        Outcome(),
-        random.Random(seed),
-    )
+    ground, outcome, choice = Field(folder, count), Outcome(), random.Random(seed)
     ground.kill(outcome, None, FOREVER_S, first=False)
     unhurt_s = outcome.longest_s
     for at, death in enumerate(deaths):
@@ -335,17 +330,18 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=3_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for graph_from in (1, 10**9):
+    for graph_from, said in ((1, "with a graph"), (10**9, "without a graph")):
+        contents.EXACT_BELOW = graph_from
+        deaths = every_step()
         with tempfile.TemporaryDirectory() as folder:
             outcome = torment(
                 Path(folder),
-                deaths=every_step(4),
+                deaths=deaths,
                 kills=options.kills,
                 count=options.chunks,
-                graph_from=graph_from,
                 seed=options.seed,
             )
-        print(f"{'with' if graph_from == 1 else 'without'} a graph: {outcome}")
+        print(f"{said}: {outcome}", flush=True)
         if not outcome.ok:
             raise SystemExit(1)
 
