@@ -14,8 +14,8 @@ class Kind(NamedTuple):
     name: str
     question: re.Pattern[str]
     """Found in the questions that ask for it."""
-    offered: Callable[[str, str], bool]
-    """Whether a sentence, the second, may answer such a question, the first."""
+    offered: Callable[[str, str], bool] | None
+    """Whether a sentence, the second, may answer such a question, the first; None: code does."""
 
 
 def offers(question: str, sentence: str, *, is_code: bool = False) -> bool:
@@ -23,7 +23,7 @@ def offers(question: str, sentence: str, *, is_code: bool = False) -> bool:
     kind = next((kind for kind in KINDS if kind.question.search(question)), None)
     if kind is None:
         return True
-    return is_code if kind.name == "way" else kind.offered(question, sentence)
+    return is_code if kind.offered is None else kind.offered(question, sentence)
 
 
 _NUMBER = re.compile(
@@ -48,6 +48,14 @@ def _asks(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
+def _number(_: str, sentence: str) -> bool:
+    return bool(_NUMBER.search(sentence))
+
+
+def _time(_: str, sentence: str) -> bool:
+    return bool(_TIME.search(sentence))
+
+
 def _new_name(question: str, sentence: str) -> bool:
     known = {word.casefold() for word in re.findall(r"\w+", question)}
     return any(name.casefold() not in known for name in _NAME.findall(sentence))
@@ -66,12 +74,12 @@ KINDS = (
             r"\bhow (?:many|much|long|old|far|high|large|big|tall|fast|often)\b"
             r"|\bwhat (?:percent|number|age)"
         ),
-        lambda _, sentence: bool(_NUMBER.search(sentence)),
+        _number,
     ),
     Kind(
         "time",
         _asks(r"\bwhen\b|\b(?:what|which) (?:year|date|day|month|century|decade)\b"),
-        lambda _, sentence: bool(_TIME.search(sentence)),
+        _time,
     ),
     Kind("name", _asks(r"\bwho(?:m|se)?\b|\bwhere\b"), _new_name),
     Kind(
@@ -79,6 +87,6 @@ KINDS = (
         _asks(r"^\s*(?:what(?:['\u2019]s| is| are| was| were)|define) [\w .'\u2019-]{1,40}\??\s*$"),
         _defines,
     ),
-    Kind("way", _asks(r"\bhow (?:do|can|to|should|would)\b|\bexample\b"), lambda *_: False),
+    Kind("way", _asks(r"\bhow (?:do|can|to|should|would)\b|\bexample\b"), None),
 )
-"""The first whose pattern is in the question counts. The way to do something is shown by code."""
+"""The first whose pattern is in the question counts."""
