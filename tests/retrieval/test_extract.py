@@ -284,8 +284,8 @@ REFUSED = {
     "cut.docx": (made_files.docx()[:900], "broken or cut short: the archive inside"),
     "laughs.docx": (made_files.laughs(), "an XML bomb: word/document.xml declares entities"),
     "bomb.docx": (
-        made_files.docx(document="<a>" + " " * 30_000_000),
-        "a zip bomb: word/document.xml unpacks 29,",
+        made_files.docx(document="<a>" + " " * 60_000_000),
+        "a zip bomb: word/document.xml unpacks 58,",
     ),
     "bomb.txt.gz": (gzip.compress(bytes(101_000_000)), "a bomb: 98,"),
     "cut.txt.gz": (gzip.compress(b"Oil them. " * 99)[:30], "broken or cut short: no whole gzip"),

@@ -304,7 +304,7 @@ def test_broken_files_are_named_and_the_others_read(place: Place) -> None:
         place.write(f"image{number}.pdf", b"\x89PNG\r\n\x1a\n" + bytes([number]))
         place.write(f"locked{number}.pdf", made_files.pdf(trailer=made_files.ENCRYPTED))
     place.write("laughs.docx", made_files.laughs())
-    place.write("bomb.docx", made_files.docx(document="<a>" + " " * 20_000_000))
+    place.write("bomb.docx", made_files.docx(document="<a>" + " " * 60_000_000))
     large = place.write("large.txt", b"")
     os.truncate(large, 200_000_000)
     assert place.update() == Update(10, 33, 42, 0, 0, 0)

@@ -13,7 +13,9 @@ from tracemill.errors import InputError
 
 MOST_UNPACKED = 500_000_000
 MOST_RATIO = 100
-"""Times the packed size; of parts over a megabyte. Office files reach 20 to 50."""
+"""Times the packed size, of large parts. Office files reach 20 to 50."""
+MOST_OF_ANY = 50_000_000
+"""A part so small may be as repetitive as it likes."""
 MOST_PARTS = 10_000
 PIECE_BYTES = 1 << 20
 _TEXTS = (".xml", ".rels", ".xhtml", ".html", ".htm", ".opf", ".ncx")
@@ -43,7 +45,7 @@ def check(content: bytes) -> None:
 def _unpacked(archive: zipfile.ZipFile, part: zipfile.ZipInfo, left: int) -> int:
     """How large a part is. A long one is left as soon as it is too long."""
     size, tail = 0, b""
-    most = max(PIECE_BYTES, part.compress_size * MOST_RATIO)
+    most = max(MOST_OF_ANY, part.compress_size * MOST_RATIO)
     with archive.open(part) as file:
         while piece := file.read(PIECE_BYTES):
             size += len(piece)

@@ -44,9 +44,8 @@ def read_file(path: Path, max_bytes: int) -> Read:
         extracted = _extracted(kind, content)
         if not extracted.text.strip():
             raise InputError("the file is empty: blanks only")
-    except (InputError, MemoryError) as error:
-        reason = str(error) or "more memory than is allowed: split it, or raise memory_bytes"
-        return Read(None, reason, _sample(content), size, digest, modified_ns)
+    except InputError as error:
+        return Read(None, str(error), _sample(content), size, digest, modified_ns)
     return Read(extracted, "", "", size, digest, modified_ns)
 
 

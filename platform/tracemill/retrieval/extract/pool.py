@@ -6,6 +6,7 @@ the process that asks, and it serves many files, so that its start is paid once.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,12 @@ from tracemill.retrieval.extract.files import Read, refused
 MOST_WORKERS = 4
 START_S = 60
 WATCH_S = 0.05
+MOST_AHEAD = 64 << 20
+"""Bytes of files whose texts may wait here to be taken."""
 ENDED = "the process that read it was ended from outside: it is read again next time"
+_OUT_OF_MEMORY = re.compile(
+    r"memory allocation of|MemoryError|bad_alloc|cannot allocate|out of memory", re.IGNORECASE
+)
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "VIRTUAL_ENV")
 KEPT_BEGINNINGS = ("LC_", "LD_", "DYLD_", "PYTHON")
 
@@ -58,14 +64,19 @@ class Pool:
             self._idle.put(worker)
 
     def read(self, paths: Iterable[Path]) -> Iterator[Read | Unopened]:
-        """What came of each file, in order. Two files a worker are read ahead, not more."""
-        waiting: deque[Future[Read | Unopened]] = deque()
+        """What came of each file, in order. Two files a worker are read ahead, large ones fewer."""
+        waiting: deque[tuple[int, Future[Read | Unopened]]] = deque()
+        ahead = 0
         for path in paths:
-            waiting.append(self._threads.submit(self._read, path))
-            if len(waiting) > 2 * len(self._workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            size = _size(path)
+            while waiting and (len(waiting) > 2 * len(self._workers) or ahead + size > MOST_AHEAD):
+                done, future = waiting.popleft()
+                ahead -= done
+                yield future.result()
+            waiting.append((size, self._threads.submit(self._read, path)))
+            ahead += size
+        for _, future in waiting:
+            yield future.result()
 
     def _read(self, path: Path) -> Read | Unopened:
         worker = self._idle.get()
@@ -121,9 +132,9 @@ class Worker:
         connection.send_bytes(json.dumps(request).encode())
         if reason := self._watched(connection):
             return reason
-        answer = json.loads(connection.recv_bytes())
+        answer, text = json.loads(connection.recv_bytes()), connection.recv_bytes().decode()
         self._renew_if_large()
-        return _read(answer)
+        return _read(answer, text)
 
     def stop(self) -> None:
         """End the process, whatever it does, and wait for its end."""
@@ -187,7 +198,7 @@ class Worker:
     def _why_it_died(self) -> str:
         code = self._process.wait() if self._process else 0
         said = self._last_words()
-        if "memory allocation of" in said or "MemoryError" in said:
+        if _OUT_OF_MEMORY.search(said):
             return _over(self._limits)
         if code == -signal.SIGKILL:
             return ""
@@ -200,6 +211,13 @@ class Worker:
         self._said.seek(max(0, size - 4096))
         lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:300] if lines else ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _is_kept(name: str) -> bool:
@@ -223,11 +241,11 @@ def _failed(path: Path, reason: str) -> Read | Unopened:
         return Unopened(f"cannot be opened: {error.strerror or error}")
 
 
-def _read(answer: dict[str, Any]) -> Read | Unopened:
+def _read(answer: dict[str, Any], text: str) -> Read | Unopened:
     if "unopened" in answer:
         return Unopened(answer["unopened"])
     found = answer["extracted"]
     if found is not None:
         pages = tuple(Page(*each) for each in found["pages"])
-        answer["extracted"] = Extracted(**found | {"pages": pages})
+        answer["extracted"] = Extracted(**found | {"pages": pages, "text": text})
     return Read(**answer)
