@@ -65,7 +65,7 @@ def main() -> None:
 
 def _all(each: Files, rounds: int) -> Iterator[Read]:
     """Ours, then every tool that reads this type and can be had."""
-    commands = {OURS: (*PYTHON, "benchmarks.extraction_ours")}
+    commands: dict[str, tuple[str, ...] | None] = {OURS: (*PYTHON, "benchmarks.extraction_ours")}
     for name, tool in TOOLS.items():
         if each.type in tool.formats:
             before = uv(*tool.requirements)

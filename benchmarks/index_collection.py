@@ -84,7 +84,9 @@ def ask(folder: Path, given: Passages) -> dict[str, Any]:
         mode: _rate(lambda text, mode=mode: opened.search(text, NEAREST, mode=mode), texts)
         for mode in ("hybrid", "dense", "lexical")
     }
-    rates["a vector"] = _rate(lambda vector: opened.search(vector, NEAREST, mode="dense"), queries)
+    rates["a vector"] = _rate(
+        lambda vector: opened.search(vector, NEAREST, mode="dense"), list(queries)
+    )
     return {"opened_s": opened_s, "again_s": again_s, "rates": rates}
 
 

@@ -48,7 +48,7 @@ CALLS = {"fsync": 12, "rename": 5, "write_text_atomically": 2, "rmtree": 2}
 NAME = "killed"
 FOREVER_S = 120
 QUESTIONS = ("how is a list sorted", "exceptions in a with statement", "zzz")
-PRELOADED = ["benchmarks.kill_index", "hnswlib", "bm25s"]
+PRELOADED = ["tracemill.retrieval.collection", "polars", "numpy", "hnswlib", "bm25s"]
 
 
 class Death(NamedTuple):
