@@ -80,7 +80,10 @@ def squad(count: int, together: int) -> Data:
         title, place = article["title"].replace("_", " "), {"half": group % 2, "group": group}
         texts = [paragraph["context"] for paragraph in article["paragraphs"]]
         joined = ["\n\n".join(texts[n : n + together]) for n in range(0, len(texts), together)]
-        chunks += [chunk(title, n, text) | place for n, text in enumerate(joined)]
+        starts = np.cumsum([0, *(len(text) + 2 for text in joined)]).tolist()
+        chunks += [
+            chunk(title, start, text) | place for start, text in zip(starts, joined, strict=False)
+        ]
         for paragraph in article["paragraphs"]:
             asked += [labelled(title, each) | place for each in paragraph["qas"]]
     asked.sort(key=lambda each: order(each["question_id"]))
@@ -100,18 +103,18 @@ def labelled(title: str, asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def chunk(document: str, number: int, text: str) -> dict[str, Any]:
-    """A chunk of nothing but text."""
+def chunk(document: str, start: int, text: str) -> dict[str, Any]:
+    """A chunk of nothing but text, where it lies in its document."""
     return {
-        "chunk_id": f"{document}:{number}",
+        "chunk_id": f"{document}:{start}",
         "document_id": document,
         "title": document,
         "headings": [],
         "source": document,
         "format": "text",
         "language": "en",
-        "start": 0,
-        "end": len(text),
+        "start": start,
+        "end": start + len(text),
         "tokens": len(text) // 4,
         "metadata": "{}",
         "text": text,
