@@ -39,7 +39,8 @@ _TIME = re.compile(
 # A capital that does not begin the sentence.
 _NAME = re.compile(r"(?<=\s)[^\W\d_a-z]\w+")
 _DEFINITION = re.compile(
-    r"\W*(?:(?:an?|the)\s+)?(.{1,80}?)\s(?:is|are|was|were|means?|refers? to|denotes?|describes?)\b",
+    r"\W*(?:(?:an?|the)\s+)?(\w+)\b[^.!?]{0,80}?\s"
+    r"(?:is|are|was|were|means?|refers? to|denotes?|describes?)\b",
     re.IGNORECASE,
 )
 
@@ -64,7 +65,7 @@ def _new_name(question: str, sentence: str) -> bool:
 def _defines(question: str, sentence: str) -> bool:
     found = _DEFINITION.match(sentence)
     known = {word.casefold() for word in re.findall(r"\w+", question)}
-    return bool(found) and known.issuperset(re.findall(r"\w+", found[1].casefold()))
+    return bool(found) and found[1].casefold() in known
 
 
 KINDS = (

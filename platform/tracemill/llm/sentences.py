@@ -27,6 +27,9 @@ _UNDERLINE = re.compile(r"([^\w\s])\1{2,}[ \t]*$")
 _ITEM = re.compile(r"[ \t]*(?:[-*+\u2022] |\d{1,3}[.)] |\||:\w[^:]*:)")
 _INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
 _DOCTEST = re.compile(r"\s*(?:>>> |\.\.\. |\$ )")
+_PLAIN = re.compile(
+    r"[\"'(\u201c*]{0,2}[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*[\"')\u201d*]{0,2}[.,;:!?]?"
+)
 _STOP = re.compile(r"[.!?\u3002\uff01\uff1f]+[\"')\]\u201d\u2019]*(?=\s|[\u3002\uff01\uff1f]|$)")
 # No sentence ends here: a letter with a full stop, as in U.S. or J. Smith, and abbreviations.
 _GOES_ON = re.compile(
@@ -41,7 +44,17 @@ def sentences(text: str) -> list[Sentence]:
 
     Nothing but white space and lines of marks (fences, underlines) lies between them.
     """
-    return [part for block in _blocks(text) for part in _parts(text, block)]
+    return [part for block in _blocks(text) for part in _parts(text, _read(text, block))]
+
+
+def _read(text: str, block: Sentence) -> Sentence:
+    """Notes and definitions are indented as code is, and written as prose."""
+    lines = text[block.start : block.end]
+    if block.kind != "code" or not lines[:1].isspace() or _DOCTEST.match(lines):
+        return block
+    words = lines.split()
+    plain = sum(_PLAIN.fullmatch(word) is not None for word in words)
+    return block._replace(kind="prose") if plain >= max(0.75 * len(words), 5) else block
 
 
 def _blocks(text: str) -> Iterator[Sentence]:

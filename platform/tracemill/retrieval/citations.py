@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tracemill import tokenizer
 from tracemill.llm import meaning
 from tracemill.llm.sentences import Sentence, sentences
 from tracemill.retrieval.packing import Source
@@ -28,8 +29,7 @@ _NUMBERS = re.compile(r"(\d+)(?:\s*[\u2013-]\s*(\d+))?")
 _CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL)
 _FIGURE = re.compile(r"\d+(?:[.,:]\d+)*")
 _NAME = re.compile(r"[^\W\d_a-z]\w+")
-# A capital at the beginning is no name, unless another follows: "Cars may", "Ada Stone".
-_FIRST = re.compile(r"^\W*[^\W\d_a-z]\w*(?!\s[^\W\d_a-z])\s")
+_FIRST = re.compile(r"^\W*([^\W\d_a-z]\w*)(?!\s[^\W\d_a-z])\s")
 _NOT = re.compile(
     r"\b(?:not|never|no|none|nor|neither|without|cannot)\b|n['\u2019]t\b", re.IGNORECASE
 )
@@ -200,7 +200,13 @@ def _nearest(compared: meaning.Compared) -> tuple[int, int, float]:
 def _lacking(sentence: str, text: str) -> set[str]:
     """The names in a sentence that a text does not have, in lower case."""
     there = set(re.findall(r"\w+", text.lower()))
-    return {name.lower() for name in _NAME.findall(_FIRST.sub("", sentence))} - there
+    names = {name.lower() for name in _NAME.findall(sentence)}
+    first = _FIRST.match(sentence)
+    if first and len(tokenizer.ids([first[1].lower()])[0]) == 1:
+        # Every sentence begins with a capital; a word that the tokenizer knows whole in small
+        # letters is no name for that.
+        names.discard(first[1].lower())
+    return names - there
 
 
 def _reversed(one: str, other: str, words: Sequence[str], others: Sequence[str]) -> bool:

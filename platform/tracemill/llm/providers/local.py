@@ -39,8 +39,11 @@ ENOUGH = 0.6
 OWN, WITH_BEFORE, PASSAGE, NEAR = 0.35, 0.35, 0.15, 0.15
 # What a sentence gains that has the kind of thing which is asked for: a number, a name, code.
 OFFERED = 0.1
+# What it gains that says three words which are not in the question: else it only repeats that.
+NEW = 0.1
 # Fewer words that count are a label, not an answer.
 _SHORTEST = 3
+_FOOTNOTE = re.compile(r"\[(\d+)\]")
 
 
 class Sentence(NamedTuple):
@@ -124,7 +127,9 @@ def _choose(question: str, given: list[Sentence]) -> list[Sentence]:
     if max(scores) < ENOUGH:
         return []
     ranked = [
-        score + OFFERED * offers(question, sentence.text, is_code=sentence.is_code)
+        score
+        + OFFERED * offers(question, sentence.text, is_code=sentence.is_code)
+        + NEW * min(len(set(sentence.words).difference(asked)), 3) / 3
         for score, sentence in zip(scores, given, strict=True)
     ]
     best = sorted(range(len(given)), key=lambda at: -ranked[at])
@@ -162,7 +167,9 @@ def _quotable(passage: Passage) -> Iterator[Sentence]:
     before = ""
     for start, end, kind in sentences.sentences(passage.text):
         text, is_code = passage.text[start:end], kind == "code"
-        shown = f"```\n{textwrap.dedent(text)}\n```" if is_code else " ".join(text.split())
+        # A number in brackets would be a citation.
+        prose = _FOOTNOTE.sub(r"(\1)", " ".join(text.split()))
+        shown = f"```\n{textwrap.dedent(text)}\n```" if is_code else prose
         if kind == "prose" and shown.endswith(":"):
             # "Use it so:" says nothing without what follows.
             before = shown
