@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from benchmarks.report import Table, console, machine, write
+from benchmarks.report import Table, console, machine, quote, write
 from tracemill.corpus.installed import harvest
 from tracemill.corpus.records import answer, question
 from tracemill.corpus.reference import reference_documents
@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TRACEMILL_TEST_DATA") or ROOT.parent / "shared" / "data")
 SQUAD = DATA / "squad" / "dev-v1.1.json.gz"
 PLOT = ROOT / "docs" / "confidence.svg"
+PAGE = ROOT / "docs" / "confidence.md"
 MODELS = ("local/wordllama", "local/minilm")
 ANSWERS = "local/extract"
 TOGETHER = (1, 4)
@@ -318,10 +319,19 @@ def main() -> None:
     if not SQUAD.is_file():
         raise SystemExit(f"no {SQUAD}: SQuAD's development set (v1.1, gzip) is needed")
     tables, learned, shown = measure(options.questions)
+    publish(tables, learned, shown, ship=options.write)
+
+
+def publish(
+    tables: list[Table], learned: list[Calibration], shown: dict[str, Any], *, ship: bool
+) -> None:
+    """Show the figures and write them to results/; with `ship` to the package and its page too."""
     for table in tables:
         table.show()
     write("confidence", f"# Confidence\n\n{machine()}", tables)
-    if options.write:
+    if ship:
+        told = "\n\n".join([f"Measured on {machine()}", *(table.markdown() for table in tables)])
+        quote("confidence", told, PAGE)
         texts = ",\n".join(each.model_dump_json(indent=1) for each in learned)
         SHIPPED.write_text(f"[\n{texts}\n]\n", encoding="utf-8")
         plot(shown, PLOT)
