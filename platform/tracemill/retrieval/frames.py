@@ -60,6 +60,7 @@ def chunk_schema() -> Schema:
     start, end    characters: the document's text[start:end] is the chunk's text
     first_page, last_page, first_line, last_line   from 1; null where there are none
     tokens        of its text, as the collection's model counts
+    document_hash   of all that the chunks of its document follow from: the same, not cut again
     the others    as those of its document
     """
     import polars as pl
@@ -80,6 +81,7 @@ def chunk_schema() -> Schema:
         "first_line": pl.Int64,
         "last_line": pl.Int64,
         "tokens": pl.Int64,
+        "document_hash": pl.String,
         "metadata": pl.String,
         "text": pl.String,
     }
