@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracemill.errors import InputError, UsageError
-from tracemill.retrieval.calibrate import fit, held_out, quality
+from tracemill.retrieval.calibrate import CURVE_FROM, fit, held_out, quality
 from tracemill.retrieval.confidence import (
     ANY,
     SIGNS,
@@ -34,13 +34,13 @@ def answers(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return signs, true, random.random(count) < true
 
 
-@pytest.mark.parametrize("count", [900, 4_000])
+@pytest.mark.parametrize("count", [480, 4_000])
 def test_what_made_the_answers_right_is_found_again(count: int) -> None:
     signs, _, right = answers(count)
     learned = fit(signs, right, model="local/wordllama", provenance={"data": "made"})
     fresh, true, _ = answers(2_000, seed=1)
-    assert np.abs(learned.probabilities(fresh) - true).mean() < 0.04
-    assert bool(learned.curve) == (count >= 1_000)
+    assert np.abs(learned.probabilities(fresh) - true).mean() < 0.05
+    assert bool(learned.curve) == (count >= CURVE_FROM)
     assert learned.provenance == {"answers": count, "data": "made"}
 
 

@@ -21,9 +21,9 @@ LEAST = 200
 """Answers that a calibration needs, `LEAST_EACH` of them right, and as many wrong: with fewer, one
 odd label moves it by more than it mends."""
 LEAST_EACH = 50
-CURVE_FROM = 1_000
+CURVE_FROM = 500
 """Answers from which on the curve is fitted too; below, the logistic function is the curve."""
-_POINTS = 20
+_POINTS, _A_POINT = 20, 50  # at most so many points, of so many answers each at least
 _PRIOR = 0.5  # a ridge of one observation on each weight
 
 
@@ -115,12 +115,13 @@ def _curve(
     import numpy as np
     from scipy.optimize import isotonic_regression
 
-    bins = np.array_split(np.argsort(logistic, kind="stable"), _POINTS)
+    points = min(_POINTS, len(right) // _A_POINT)
+    bins = np.array_split(np.argsort(logistic, kind="stable"), points)
     levels = isotonic_regression([right[rows].mean() for rows in bins]).x
-    points = (
+    curve = (
         (float(logistic[rows].mean()), float(p)) for rows, p in zip(bins, levels, strict=True)
     )
-    return tuple((round(x, 5), round(p, 5)) for x, p in points)
+    return tuple((round(x, 5), round(p, 5)) for x, p in curve)
 
 
 def held_out(
