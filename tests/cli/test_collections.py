@@ -71,7 +71,14 @@ def test_ls_and_show(run: Run, facts: Collection):
     assert f"{facts.digest}  serves" in run("collections", "ls").out
     shown = run("collections", "show", "facts")
     assert shown.err == ""
-    for part in ("4 of 4 documents", "256 numbers as float32", "exact", "markdown 4", "en 4", "team"):
+    for part in (
+        "4 of 4 documents",
+        "256 numbers as float32",
+        "exact",
+        "markdown 4",
+        "en 4",
+        "team",
+    ):
         assert part in shown.out
     [row] = run("collections", "show", "facts", "--json").lines
     assert (row["metadata"], "vectors.npy" in row["files"]) == (["team"], True)

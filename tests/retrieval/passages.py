@@ -56,7 +56,11 @@ def directions(count: int, dimensions: int = 256, seed: int = 0) -> NDArray[np.f
 
 def numbered(count: int, first: int = 0) -> pl.DataFrame:
     """So many chunks of ten to a document, without much to read."""
-    return passages((f"{n:05}", f"passage number {n}") for n in range(first, first + count)).select(
-        pl.all().exclude("document_id"),
-        pl.col("document_id").str.slice(0, 4).alias("document_id"),
-    ).select(list(chunk_schema()))
+    return (
+        passages((f"{n:05}", f"passage number {n}") for n in range(first, first + count))
+        .select(
+            pl.all().exclude("document_id"),
+            pl.col("document_id").str.slice(0, 4).alias("document_id"),
+        )
+        .select(list(chunk_schema()))
+    )

@@ -57,7 +57,8 @@ def test_a_side_that_is_not_asked_is_null(facts: Collection, mode: Mode, nulls: 
 def test_hybrid_is_between_its_two_sides(tmp_path: Path):
     """With all of the weight on one side, the order is that of this side."""
     chunks = passages()
-    for share, mode in ((1.0, "lexical"), (0.0, "dense")):
+    sides: list[tuple[float, Mode]] = [(1.0, "lexical"), (0.0, "dense")]
+    for share, mode in sides:
         built = create(tmp_path, mode, lexical_share=share).add(chunks, vectors_of(chunks))
         question = "the day of a call and of the writes"
         both, one = built.search(question), built.search(question, mode=mode)
@@ -93,7 +94,13 @@ def test_an_empty_collection_is_one(tmp_path: Path):
     made = create(tmp_path, "empty")
     opened = open_collection(tmp_path, "empty")
     assert (len(opened), opened.digest, collections(tmp_path)) == (0, made.digest, ["empty"])
-    assert opened.search("anything").columns == ["rank", "score", "lexical", "dense", *chunk_schema()]
+    assert opened.search("anything").columns == [
+        "rank",
+        "score",
+        "lexical",
+        "dense",
+        *chunk_schema(),
+    ]
     assert opened.search("anything").is_empty()
     assert opened.delete(chunk_ids=["c:x"]).digest == made.digest
     chunks = passages()
@@ -197,9 +204,10 @@ def test_int8_takes_a_quarter_of_the_room_and_finds_nearly_the_same(tmp_path: Pa
         assert np.allclose(both["dense"], both["dense_small"], atol=0.01)
     # Nothing is rounded twice: rows that stay are the same bytes.
     smaller = small.delete(chunk_ids=["c:00399"])
-    assert smaller.digest == create(tmp_path, "anew", vectors="int8").replace(
-        chunks[:399], vectors[:399]
-    ).digest
+    assert (
+        smaller.digest
+        == create(tmp_path, "anew", vectors="int8").replace(chunks[:399], vectors[:399]).digest
+    )
 
 
 def test_a_graph_that_finds_too_little_does_not_serve(
@@ -251,7 +259,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
     built = create(tmp_path, "facts").add(chunks[:1], vectors[:1])
     before = _times(tmp_path)
     cases: list[tuple[pl.DataFrame, Any, str]] = [
-        (chunks, vectors[:2], r"4 chunks .* shape \(4, 256\), these are float32 of shape \(2, 256\)"),
+        (
+            chunks,
+            vectors[:2],
+            r"4 chunks .* shape \(4, 256\), these are float32 of shape \(2, 256\)",
+        ),
         (chunks, vectors.astype(np.float64), "these are float64"),
         (chunks, broken, "the vector of chunk c:segments holds NaN"),
         (chunks, long, "the vector of chunk c:clocks has the length 2 "),
@@ -268,12 +280,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
 def test_a_search_that_cannot_be_is_refused(facts: Collection):
     with pytest.raises(InputError, match=r"vectors of 256 numbers .* shape \(64,\)"):
         facts.search(np.zeros(64, dtype=np.float32))
-    for query, options, says in (
+    cases: list[tuple[Any, dict[str, Any], str]] = [
         ("  ", {}, "blank"),
         ("x", {"k": 0}, "at least one"),
         ("x", {"where": {"lang": "en"}}, "chunks have no field 'lang'"),
         (np.zeros(256, dtype=np.float32), {"mode": "lexical"}, "a vector has no words"),
-    ):
+    ]
+    for query, options, says in cases:
         with pytest.raises(UsageError, match=says):
             facts.search(query, **options)
 

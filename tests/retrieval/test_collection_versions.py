@@ -46,7 +46,14 @@ def version(folder: Path) -> Path:
     return folder / "docs" / open_collection(folder, "docs").digest
 
 
-FILES = ["chunks.parquet", "vectors.npy", "labels.npy", "moments.npy", "graph.hnsw", "manifest.json"]
+FILES = [
+    "chunks.parquet",
+    "vectors.npy",
+    "labels.npy",
+    "moments.npy",
+    "graph.hnsw",
+    "manifest.json",
+]
 
 
 def flip(path: Path) -> None:
@@ -114,7 +121,9 @@ def _unsealed(text: str) -> dict[str, object]:
 def test_without_a_whole_version_nothing_is_opened(folder: Path):
     for path in (folder / "docs").glob("*/chunks.parquet"):
         path.unlink()
-    with pytest.raises(InputError, match=r"'docs' has no whole version: .* is missing .*; build it"):
+    with pytest.raises(
+        InputError, match=r"'docs' has no whole version: .* is missing .*; build it"
+    ):
         open_collection(folder, "docs")
     assert len(build(folder, 90)) == 90
 
@@ -252,7 +261,7 @@ def test_check_finds_what_opening_does_not(folder: Path):
     found = path.stat()
     flip(path)
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-    assert [one.what for one in check(folder, "docs") if not one.ok][0] == "digests"
+    assert next(one.what for one in check(folder, "docs") if not one.ok) == "digests"
     flip(path)
     CHUNKS[5:130].write_parquet(home / "chunks.parquet")
     [stale] = [one for one in check(folder, "docs") if not one.ok]

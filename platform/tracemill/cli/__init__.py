@@ -16,7 +16,7 @@ from tracemill.cli import (
     batches,
     calls,
     checkout,
-    collections,
+    collection,
     evaluation,
     log,
     prompts,
@@ -51,7 +51,7 @@ for command in (
     checkout.build,
     checkout.ui,
     questions.ask,
-    collections.search,
+    collection.search,
     validate.validate,
 ):
     app.command(rich_help_panel="Work")(command)
@@ -59,8 +59,8 @@ for command in (calls.calls, calls.call, calls.tail, calls.failures):
     app.command(rich_help_panel="Calls")(command)
 for command in (records.quarantine, records.explain):
     app.command(rich_help_panel="Training data")(command)
-collections.app.command()(evaluation.evaluate)
-app.add_typer(collections.app, name="collections", rich_help_panel="Work")
+collection.app.command()(evaluation.evaluate)
+app.add_typer(collection.app, name="collections", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)

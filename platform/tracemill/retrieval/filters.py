@@ -25,7 +25,9 @@ Where = Mapping[str, Any]
 METADATA = "metadata."
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "contains")
 _TYPES = {"String": "text", "Int64": "number", "Datetime": "time", "List": "list"}
-_LIKE = re.compile(r"^\s*([\w.\-]+?)\s*(==|!=|<=|>=|=|<|>|\s+in\s+|\s+contains\s+)\s*(.*?)\s*$", re.DOTALL)
+_LIKE = re.compile(
+    r"^\s*([\w.\-]+?)\s*(==|!=|<=|>=|=|<|>|\s+in\s+|\s+contains\s+)\s*(.*?)\s*$", re.DOTALL
+)
 
 
 class Condition(NamedTuple):
@@ -52,8 +54,8 @@ def rows(chunks: "pl.DataFrame", where: Where) -> "NDArray[np.int64]":
         con.execute("SET TimeZone = 'UTC'")
         con.register("chunks", table)
         sql = f'SELECT "row" FROM chunks WHERE {condition.sql} ORDER BY "row"'  # noqa: S608
-        found = con.execute(sql, list(condition.values)).fetchnumpy()["row"]
-    return found.astype("int64")
+        found = con.sql(sql, params=list(condition.values)).to_arrow_table()
+    return found["row"].to_numpy().astype("int64")
 
 
 def compiled(schema: Mapping[str, Any], where: Where) -> Condition:
@@ -215,7 +217,9 @@ def _contains(path: str, value: Any) -> Condition:
     """A text holds a text; a list holds a value."""
     from json import dumps
 
-    listed = "json_type(metadata, ?) = 'ARRAY' AND json_contains(json_extract(metadata, ?), ?::JSON)"
+    listed = (
+        "json_type(metadata, ?) = 'ARRAY' AND json_contains(json_extract(metadata, ?), ?::JSON)"
+    )
     if not isinstance(value, str):
         value = value.isoformat() if isinstance(value, date) else value
         return Condition(listed, (path, path, dumps(value)))

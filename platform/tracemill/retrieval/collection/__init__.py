@@ -61,14 +61,14 @@ def create(
     home = _versions.home(folder, name)
     embedder = named(model, log=log, dimensions=dimensions) if isinstance(model, str) else model
     share = embedder.lexical_share if lexical_share is None else lexical_share
-    terms = Terms(
-        embedder.name, embedder.identity, embedder.dimensions, vectors, share, min_recall
-    )
+    terms = Terms(embedder.name, embedder.identity, embedder.dimensions, vectors, share, min_recall)
     nothing = _nothing(folder, name, terms, log, cache)
     if not (home / _versions.CURRENT).exists():
         return nothing.replace(nothing.chunks, nothing.contents.vectors.floats())
     if not exist_ok:
-        raise UsageError(f"there is a collection {name!r} in {folder} already: open it, or replace it")
+        raise UsageError(
+            f"there is a collection {name!r} in {folder} already: open it, or replace it"
+        )
     try:
         found = open_collection(folder, name, log=log, cache=cache)
     except InputError:  # Nothing of it is whole: `replace` writes it anew.

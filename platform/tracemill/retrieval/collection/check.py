@@ -36,9 +36,7 @@ def check(folder: Path, name: str) -> list[Finding]:
     return [_finding(what, look, home, opened) for what, look in looks.items()]
 
 
-def _finding(
-    what: str, look: Callable[[Path, Opened], str], home: Path, opened: Opened
-) -> Finding:
+def _finding(what: str, look: Callable[[Path, Opened], str], home: Path, opened: Opened) -> Finding:
     try:
         return Finding(what, True, look(home, opened))
     except TracemillError as error:

@@ -108,7 +108,8 @@ class Collection:
         Raises `UsageError` for a blank question or a filter that cannot be, `InputError` for a
         vector of other dimensions.
         """
-        return self.search_many([query], k, where=where, mode=mode)[0]
+        queries: Any = [query]
+        return self.search_many(queries, k, where=where, mode=mode)[0]
 
     def search_many(
         self,

@@ -161,9 +161,11 @@ def said(before: Contents, chunks: "pl.DataFrame") -> Lexical:
     held = pl.DataFrame({"text": searchable(before.chunks), "language": before.chunks["language"]})
     same, was = _both(before.chunks, chunks)
     sides = zip(texts[same], held[was], strict=True)
-    equal = pl.DataFrame([one.eq_missing(other) for one, other in sides]).fold(
-        lambda one, other: one & other
-    ).to_numpy()
+    equal = (
+        pl.DataFrame([one.eq_missing(other) for one, other in sides])
+        .fold(lambda one, other: one & other)
+        .to_numpy()
+    )
     rows = np.full(len(chunks), -1, dtype=np.int64)
     rows[same[equal]] = was[equal]
     new = texts[np.flatnonzero(rows < 0)]
@@ -205,7 +207,9 @@ def load(folder: Path, manifest: Manifest) -> Contents:
     terms = manifest.terms
 
     def mapped(name: str) -> Any:
-        return np.load(folder / name, mmap_mode="r" if manifest.chunks else None, allow_pickle=False)
+        return np.load(
+            folder / name, mmap_mode="r" if manifest.chunks else None, allow_pickle=False
+        )
 
     try:
         chunks = pl.read_parquet(folder / CHUNKS, glob=False)
@@ -237,5 +241,3 @@ def _fits(folder: Path, manifest: Manifest, contents: Contents) -> None:
     for name, fits in parts.items():
         if not fits:
             raise InputError(f"{folder / name} does not fit the version's manifest")
-
-

@@ -121,9 +121,9 @@ def recall(graph: Any, vectors: Vectors, labels: "NDArray[np.int64]", ef: int = 
     k = min(NEAREST, len(vectors))
     exact = np.concatenate([vectors.products(part) for part in np.array_split(questions, 8)])
     tenth = np.partition(exact, len(vectors) - k, axis=1)[:, len(vectors) - k, np.newaxis]
-    found = 0.0
-    for ef in (ef,) if ef else EFS:
-        graph.set_ef(ef)
+    found, wide = 0.0, ef
+    for wide in (ef,) if ef else EFS:
+        graph.set_ef(wide)
         labelled = search(graph, questions, k)
         if labelled is not None:
             rows = np.searchsorted(labels, labelled)
@@ -131,7 +131,7 @@ def recall(graph: Any, vectors: Vectors, labels: "NDArray[np.int64]", ef: int = 
             found = float(np.mean(np.take_along_axis(exact, rows, axis=1) >= tenth - 1e-6))
         if found >= AIM:
             break
-    return Checked(found, ef)
+    return Checked(found, wide)
 
 
 def between(vectors: Vectors) -> "NDArray[np.float32]":

@@ -175,6 +175,9 @@ def _one(
     scores = dense
     if scale is not None and lexical is not None and query.words is not None:
         fused = scale(lexical, dense)
+        # Which of those that tie are looked at must not depend on where their rows lie.
+        first = best(fused, len(fused), contents.order[kept])
+        kept, dense, lexical, fused = kept[first], dense[first], lexical[first], fused[first]
         scores = by_closeness(contents.words, query.words, kept, fused)
     order = best(scores, k, contents.order[kept])
     return Found(

@@ -58,6 +58,9 @@ class Vectors:
         """The inner product of each query with each row: shape (queries, rows)."""
         import numpy as np
 
+        if rows is not None and len(rows) * 4 > len(self):
+            # To copy so many rows takes longer than to compare with all.
+            return self.products(queries)[:, rows]
         count = len(self) if rows is None else len(rows)
         found = np.empty((len(queries), count), dtype=np.float32)
         step = max(1, _BLOCK_BYTES // (4 * self.dimensions))

@@ -255,6 +255,3 @@ def forget(home: Path, keep: str) -> None:
         gone = home / f".{digest}.{uuid.uuid4().hex[:8]}.tmp"
         (home / digest).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-
