@@ -2,7 +2,7 @@
 
 A vector keeps its label for life. Those that go are marked dead and new ones get new slots; when too
 many slots are dead, the graph is built anew. To give a dead slot to a new vector was measured to
-take five times as long as a new one, and to lose recall: 0.967 became 0.954.
+take three to five times as long as a new one, and to lose recall: 0.967 became 0.954.
 """
 
 import os
@@ -39,8 +39,7 @@ class Checked(NamedTuple):
 def build(vectors: "NDArray[np.float32]") -> Any:
     """The graph over vectors, whose labels are their rows.
 
-    One thread and a fixed seed: the same vectors give the same file, which two threads, 1.9 times as
-    fast, do not.
+    One thread and a fixed seed: the same vectors give the same file, which several threads do not.
     """
     import numpy as np
 
