@@ -7,16 +7,17 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
-from assets import service, sources
+from assets import documents, retrieval, service, sources
 from assets.definitions import defs
 from assets.progress import BuildProgress
-from assets.warehouse import every_origin
+from assets.warehouse import COLLECTIONS, ORIGINS, every
 from tracemill.errors import UsageError
 from tracemill.files import sweep
 from tracemill.settings import Settings
@@ -39,27 +40,64 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
     for folder in (settings.corpus, settings.indexes, settings.quarantine):
         sweep(folder)
     console = console or Console()
-    job = defs.resolve_implicit_global_asset_job_def()
     keys = selected(selection)
     console.print(f"Building {len(keys)} assets in {settings.warehouse}", highlight=False)
     started = time.monotonic()
     progress = BuildProgress(console, total=len(keys))
     with _instance(settings) as instance, progress.shown():
-        run_id = str(uuid.uuid4())
-        tags = every_origin(instance, sources.origins(settings))
-        instance.add_event_listener(run_id, progress.follow)
-        result = job.execute_in_process(
-            run_config={**QUIET, **_config(settings)},
-            instance=instance,
-            run_id=run_id,
-            asset_selection=keys,
-            tags={"tracemill/by": "command line", **tags},
-            raise_on_error=False,
-        )
+        for stage in stages(settings, instance, keys):
+            if not progress.failed:
+                run(settings, instance, stage, progress.follow)
     progress.tell_skipped(key.to_user_string() for key in keys)
-    ok = result.success and not progress.failed
+    ok = not progress.failed
     console.print(_summary(progress, ok, time.monotonic() - started), highlight=False)
     return 0 if ok else 1
+
+
+class Stage(NamedTuple):
+    """What one run can make: Dagster's runs know one kind of partitions."""
+
+    keys: Sequence[dg.AssetKey]
+    tags: dict[str, str]
+
+
+def stages(
+    settings: Settings, instance: dg.DagsterInstance, keys: Collection[dg.AssetKey]
+) -> list[Stage]:
+    """The runs that make these assets: records, then collections, then what reads of both."""
+    graph = defs.resolve_asset_graph()
+    collections = {key for key in keys if graph.get(key).partitions_def == COLLECTIONS}
+    after = {key for key in keys if graph.get_ancestor_asset_keys(key) & set(retrieval.KEYS)}
+    after -= collections
+    parts = [
+        Stage(
+            sorted(set(keys) - collections - after),
+            every(ORIGINS, instance, sources.origins(settings)),
+        ),
+        Stage(sorted(collections), every(COLLECTIONS, instance, documents.names(settings))),
+        Stage(sorted(after), {}),
+    ]
+    return [part for part in parts if part.keys]
+
+
+def run(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    stage: Stage,
+    follow: Callable[[dg.EventLogEntry], None] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Make what a stage names, in this process; `follow` hears of each event."""
+    run_id = str(uuid.uuid4())
+    if follow:
+        instance.add_event_listener(run_id, follow)
+    return defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        run_config={**QUIET, **_config(settings)},
+        instance=instance,
+        run_id=run_id,
+        asset_selection=stage.keys,
+        tags={"tracemill/by": "command line", **stage.tags},
+        raise_on_error=False,
+    )
 
 
 def selected(selection: str | None) -> Sequence[dg.AssetKey]:

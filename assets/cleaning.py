@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets import flow, sources
-from assets.warehouse import OWNERS, Warehouse, asset_by_origin, code_of
+from assets.warehouse import ORIGINS, OWNERS, Warehouse, asset_by, code_of
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 GROUP = "corpus"
 
 
-@asset_by_origin(
+@asset_by(
+    ORIGINS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,
@@ -46,7 +47,8 @@ def clean_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg
     return flow.sift_each(context, warehouse, sources.raw_records.key, asked, judge)
 
 
-@asset_by_origin(
+@asset_by(
+    ORIGINS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,

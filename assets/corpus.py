@@ -16,7 +16,7 @@ import dagster as dg
 
 from assets import distinct, flow, show, sources
 from assets.cleaning import GROUP, clean_records, protected_records, stand_ins
-from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
+from assets.warehouse import ORIGINS, OWNERS, Made, Warehouse, asset_by, code_of
 from tracemill.files import write_text_atomically
 from tracemill.settings import Settings
 
@@ -38,7 +38,8 @@ RATINGS = "ratings.parquet"
 """In the folder of an index: what each record was rated that it has."""
 
 
-@asset_by_origin(
+@asset_by(
+    ORIGINS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,

@@ -1,6 +1,7 @@
-"""Everything that Dagster knows: the modules with assets, one job, a schedule and a sensor.
+"""Everything that Dagster knows: the modules with assets, jobs, schedules and sensors.
 
-To add an asset write a function in one of the modules; a new module is a name in `MODULES`.
+A job knows one kind of partitions: one makes what comes of records, one what comes of documents. To
+add an asset write a function in one of the modules; a new module is a name in `MODULES`.
 """
 
 import hashlib
@@ -8,16 +9,42 @@ import json
 
 import dagster as dg
 
-from assets import cleaning, corpus, distinct, log, quarantine, reports, retrieval, sources, splits
-from assets.warehouse import Warehouse, every_origin
+from assets import (
+    cleaning,
+    corpus,
+    distinct,
+    documents,
+    evaluation,
+    log,
+    quarantine,
+    reports,
+    retrieval,
+    sources,
+    splits,
+)
+from assets.warehouse import COLLECTIONS, ORIGINS, Warehouse, every
 from tracemill.errors import InputError
 
-MODULES = [sources, cleaning, corpus, distinct, splits, quarantine, retrieval, log, reports]
+MODULES = [
+    *(sources, cleaning, corpus, distinct, splits, quarantine),
+    *(documents, retrieval, evaluation, log, reports),
+]
+NOTHING_BUILT = dg.SkipReason(
+    "nothing has been built yet: run `tracemill build` or Materialize all"
+)
+
+
+RETRIEVAL = dg.AssetSelection.assets(*retrieval.KEYS, evaluation.evaluation)
 
 refresh = dg.define_asset_job(
     "refresh",
-    selection=dg.AssetSelection.all(),
-    description="Everything; what has not changed is left as it is.",
+    selection=dg.AssetSelection.all() - RETRIEVAL,
+    description="Records, and all that is made of them; what has not changed is left as it is.",
+)
+refresh_collections = dg.define_asset_job(
+    "refresh_collections",
+    selection=RETRIEVAL,
+    description="Documents, and all that is made of them; what has not changed is left as it is.",
 )
 
 
@@ -28,8 +55,19 @@ refresh = dg.define_asset_job(
 )
 def daily(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.RunRequest:
     """Each day at 05:00 UTC: packages that were installed, calls that were made and judged."""
-    origins = sources.origins(warehouse.settings)
-    return dg.RunRequest(tags=every_origin(context.instance, origins))
+    parts = sources.origins(warehouse.settings)
+    return dg.RunRequest(tags=every(ORIGINS, context.instance, parts))
+
+
+@dg.schedule(
+    job=refresh_collections,
+    cron_schedule="30 5 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def daily_collections(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.RunRequest:
+    """Each day at 05:30 UTC: the documentation of packages that were installed, and all folders."""
+    parts = documents.names(warehouse.settings)
+    return dg.RunRequest(tags=every(COLLECTIONS, context.instance, parts))
 
 
 @dg.sensor(
@@ -40,38 +78,68 @@ def daily(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.Run
 def raw_files(
     context: dg.SensorEvaluationContext, warehouse: Warehouse
 ) -> dg.RunRequest | dg.SkipReason:
-    """Runs `refresh` when a file or a recipe in warehouse/raw/ was added, changed or removed."""
+    """Runs `refresh` when a file or a recipe of records in raw/ was added, changed or removed."""
     settings = warehouse.settings
     try:
         now = sources.raw_inputs(settings)
         recipes = sources.recipes(settings)
     except InputError as error:
         return dg.SkipReason(str(error))
-    tags = every_origin(context.instance, [*now, *sources.BUILT_IN])
-    documents = warehouse.last(sources.raw_documents.key)
+    tags = every(ORIGINS, context.instance, [*now, *sources.BUILT_IN])
     records = warehouse.last(sources.raw_records.key)
-    if records is None or documents is None:
-        return dg.SkipReason("nothing has been built yet: run `tracemill build` or Materialize all")
+    if records is None:
+        return NOTHING_BUILT
     read = warehouse.part_inputs(sources.raw_records.key)
-    state = sources.fingerprint(settings.raw_documents)
     unread = {name for name in now if read.get(name) != now[name]}
     gone = read.keys() - now.keys() - set(sources.BUILT_IN)
     changed = context.cursor is not None and context.cursor != recipes
     context.update_cursor(recipes)
-    as_read = not unread and not gone and state == documents["inputs"]["raw/documents"]
-    if as_read and not changed:
+    if not unread and not gone and not changed:
         return dg.SkipReason("warehouse/raw/ is as it was when it was last read")
-    # One try for each state of the folder: a run that fails is not launched again and again.
-    key = hashlib.sha256(json.dumps([now, state, recipes], sort_keys=True).encode()).hexdigest()
-    return dg.RunRequest(run_key=" ".join([key, records["run"], documents["run"]]), tags=tags)
+    return dg.RunRequest(run_key=_key(now, recipes, records["run"]), tags=tags)
+
+
+@dg.sensor(
+    job=refresh_collections,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def document_files(
+    context: dg.SensorEvaluationContext, warehouse: Warehouse
+) -> dg.RunRequest | dg.SkipReason:
+    """Runs `refresh_collections` when a document, its recipe or its labelled questions changed."""
+    settings = warehouse.settings
+    try:
+        now = documents.inputs(settings)
+        told = evaluation.told(settings)
+    except InputError as error:
+        return dg.SkipReason(str(error))
+    tags = every(COLLECTIONS, context.instance, documents.names(settings))
+    last = warehouse.last(documents.documents.key)
+    if last is None:
+        return NOTHING_BUILT
+    read = warehouse.part_inputs(documents.documents.key)
+    unread = {name for name in now if read.get(name) != now[name]}
+    gone = read.keys() - now.keys() - {documents.INSTALLED}
+    state = _key(told)
+    changed = context.cursor is not None and context.cursor != state
+    context.update_cursor(state)
+    if not unread and not gone and not changed:
+        return dg.SkipReason("warehouse/raw/documents/ is as it was when it was last read")
+    return dg.RunRequest(run_key=_key(now, told, last["run"]), tags=tags)
+
+
+def _key(*state: object) -> str:
+    """One try for each state: a run that fails is not launched again and again."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(MODULES),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
-    jobs=[refresh],
-    schedules=[daily],
-    sensors=[raw_files],
+    jobs=[refresh, refresh_collections],
+    schedules=[daily, daily_collections],
+    sensors=[raw_files, document_files],
     resources={"warehouse": Warehouse()},
     executor=dg.in_process_executor,
 )

@@ -18,8 +18,8 @@ from rich.padding import Padding
 from rich.table import Table
 
 from assets.build import build
+from assets.documents import INSTALLED, table
 from assets.progress import bar
-from assets.retrieval import COLLECTION
 from tracemill.errors import CallFailed
 from tracemill.log import EventLog
 from tracemill.messages import Message, Request
@@ -28,7 +28,7 @@ from tracemill.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-    from tracemill.retrieval.index import Index
+    from tracemill.retrieval.collection import Collection
 
 QUESTIONS = 200
 WHOLE_DOCUMENT_EVERY = 10
@@ -62,9 +62,9 @@ def demo(settings: Settings, console: Console | None = None) -> int:
     if code:
         return code
     with EventLog.open(settings) as log:
-        from tracemill.retrieval.index import open_index
+        from tracemill.retrieval.collection import open_collection
 
-        index = open_index(settings.indexes, COLLECTION)
+        index = open_collection(settings.indexes, INSTALLED, log=log)
         _heading(console, "2  A question to the index")
         _ask_one(settings, log, index, console)
         _heading(
@@ -81,7 +81,7 @@ def demo(settings: Settings, console: Console | None = None) -> int:
     return code
 
 
-def _ask_one(settings: Settings, log: EventLog, index: "Index", console: Console) -> None:
+def _ask_one(settings: Settings, log: EventLog, index: "Collection", console: Console) -> None:
     from tracemill.retrieval.answer import ask
 
     answer = ask(QUESTION, settings=settings, log=log, index=index, actor="demo")
@@ -94,7 +94,7 @@ def _ask_one(settings: Settings, log: EventLog, index: "Index", console: Console
             console.print(f"  [dim]{escape(line)}[/]", highlight=False)
 
 
-def _ask_many(settings: Settings, log: EventLog, index: "Index", console: Console) -> None:
+def _ask_many(settings: Settings, log: EventLog, index: "Collection", console: Console) -> None:
     questions = _questions(settings)
     asked = _asked(log, index)
     new = [question for question in questions if question.text not in asked]
@@ -121,7 +121,7 @@ def _questions(settings: Settings) -> list[Question]:
     return [Question(text, n % WHOLE_DOCUMENT_EVERY == 0) for n, text in enumerate(texts)]
 
 
-def _asked(log: EventLog, index: "Index") -> set[str]:
+def _asked(log: EventLog, index: "Collection") -> set[str]:
     """What was asked of this version of the index, and of whole documents beside it."""
     from tracemill.llm import passages
 
@@ -137,7 +137,7 @@ def _asked(log: EventLog, index: "Index") -> set[str]:
     return {*found["text"], *(passages.read(prompt).question for prompt in whole["prompt"])}
 
 
-def _outcome(question: Question, settings: Settings, log: EventLog, index: "Index") -> str:
+def _outcome(question: Question, settings: Settings, log: EventLog, index: "Collection") -> str:
     """`answered`, `nothing found`, or the type of the error."""
     from tracemill.retrieval.answer import ask
 
@@ -147,7 +147,7 @@ def _outcome(question: Question, settings: Settings, log: EventLog, index: "Inde
     return "nothing found" if answer.not_found else "answered"
 
 
-def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "Index") -> str:
+def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "Collection") -> str:
     """Put the question to all of the document that the best passage is from."""
     import polars as pl
 
@@ -155,7 +155,7 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "In
     from tracemill.llm.client import Client
 
     best = index.search(text, 1).row(0, named=True)
-    documents = pl.scan_parquet(settings.indexes / "documents.parquet", glob=False)
+    documents = pl.scan_parquet(table(settings, INSTALLED, "documents"), glob=False)
     wanted = documents.filter(pl.col("document_id") == best["document_id"])
     passage = passages.Passage(1, best["title"], wanted.select("text").collect().item())
     messages = (
@@ -172,7 +172,7 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "In
     return "answered"
 
 
-def _conversation(index: "Index") -> str:
+def _conversation(index: "Collection") -> str:
     return f"demo, whole documents, index {index.digest}"
 
 

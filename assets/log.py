@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import retrieval, show, sources, splits
+from assets import evaluation, retrieval, show, sources, splits
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.log import EventLog
 
@@ -24,10 +24,10 @@ COSTS = "SELECT * FROM costs_by_day ORDER BY day, provider, request_model"
     code_version=CODE,
     deps=[
         sources.raw_records,
-        sources.raw_documents,
         splits.training_splits,
         retrieval.embeddings,
         retrieval.chunk_index,
+        evaluation.evaluation,
     ],
 )
 def log_fold(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:

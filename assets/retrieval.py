@@ -1,240 +1,349 @@
-"""From raw documents to a collection that answers with its sources: clean, cut, embed, index."""
+"""From documents to a collection that answers with its sources: cut, embed, index.
+
+Each collection takes this road on its own, and only what changed takes it again: files that were
+edited are read, new chunks are embedded, and what is gone leaves the index.
+"""
 
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets import show, sources
-from assets.warehouse import OWNERS, Made, Warehouse, code_of
+from assets import show
+from assets.documents import GROUP, SAMPLE_ROWS, all_rows, documents, origins, table
+from assets.warehouse import COLLECTIONS, OWNERS, Made, Warehouse, asset_by, code_of
+from tracemill.settings import Settings
 
-GROUP = "retrieval"
-COLLECTION = "installed"
-CODE = code_of(__name__, "tracemill.retrieval", "tracemill.llm")
-LEAST_RECALL = 0.95
-
-
-@dg.asset(
-    key_prefix=GROUP,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"polars", "parquet"},
-    code_version=CODE,
-    deps=[sources.raw_documents],
-)
-def documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """Documents with clean text, each once; what was dropped lies beside them with the reason."""
+if TYPE_CHECKING:
     import polars as pl
 
-    from tracemill.corpus.write import write_table
-    from tracemill.retrieval.documents import normalise
 
-    folder = warehouse.settings.indexes
-
-    def work() -> Made:
-        kept, dropped = normalise(pl.read_parquet(folder / "raw_documents.parquet", glob=False))
-        table = write_table(kept, folder / "documents.parquet")
-        refused = write_table(dropped, folder / "documents_dropped.parquet")
-        lengths = kept["text"].str.len_chars() / 1000
-        return Made(
-            digest=table.digest,
-            rows=table.rows,
-            files=(table.path, refused.path),
-            facts={"dropped": refused.rows, "characters": int(kept["text"].str.len_chars().sum())},
-            pages={
-                "sample": show.sample(kept.select("title", "source", "format", "text")),
-                "plot": show.histogram("Length of documents", lengths, "thousand characters"),
-            },
-        )
-
-    return warehouse.make(context, work)
-
-
-@dg.asset(
+@asset_by(
+    COLLECTIONS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"polars", "parquet"},
-    code_version=CODE,
+    code_version=code_of(
+        __name__, *(f"tracemill.retrieval.{name}" for name in ("frames", "blocks", "chunks"))
+    ),
     deps=[documents],
 )
 def chunks(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """Stretches of at most 512 tokens, cut where the text's own structure allows it.
 
-    Each knows its headings and its exact place in its document.
+    Each knows its headings and its exact place in its document: page, line, character.
     """
     import polars as pl
 
-    from tracemill.corpus.write import write_table
+    from tracemill.corpus.tables import write_table
+    from tracemill.retrieval import embed
     from tracemill.retrieval.chunks import chunk
 
-    folder = warehouse.settings.indexes
+    settings = warehouse.settings
+    found = origins(settings)
+    parts = warehouse.parts(documents.key)
 
-    def work() -> Made:
-        frame = chunk(pl.read_parquet(folder / "documents.parquet", glob=False))
-        table = write_table(frame, folder / "chunks.parquet")
+    def work(name: str) -> Made:
+        recipe = found[name].recipe
+        with warehouse.open_log() as log:
+            model = embed.model(recipe.model, log=log, dimensions=recipe.dimensions)
+        frame = chunk(
+            pl.read_parquet(table(settings, name, "documents"), glob=False),
+            strategy=recipe.chunking.strategy,
+            tokens=recipe.chunking.tokens,
+            overlap=recipe.chunking.overlap,
+            starts=model.starts,
+            earlier=_earlier(settings, name, "chunks"),
+        )
+        written = write_table(frame, table(settings, name, "chunks"))
         return Made(
-            digest=table.digest,
-            rows=table.rows,
-            files=(table.path,),
+            digest=written.digest,
+            rows=written.rows,
+            files=(written.path,),
             facts={
                 "documents": frame["document_id"].n_unique(),
                 "tokens": int(frame["tokens"].sum()),
             },
-            pages={
-                "sample": show.sample(frame.select("title", "headings", "start", "end", "text")),
-                "plot": show.histogram("Length of chunks", frame["tokens"], "tokens"),
-            },
         )
 
-    return warehouse.make(context, work)
+    def whole() -> dict[str, str]:
+        rows = all_rows(settings, "chunks", parts)
+        sample = rows.select("title", "headings", "start", "end", "text").head(SAMPLE_ROWS)
+        tokens = rows.select("tokens").collect().to_series()
+        return {
+            "sample": show.sample(sample.collect()),
+            "plot": show.histogram("Length of chunks", tokens, "tokens"),
+        }
+
+    asked = {
+        name: {
+            documents.key.to_user_string(): digest,
+            "recipe": found[name].recipe.model_dump_json(include={"chunking", "model"}),
+        }
+        for name, digest in parts.items()
+    }
+    return warehouse.make_each(context, work, asked, whole)
 
 
-@dg.asset(
+@asset_by(
+    COLLECTIONS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"numpy", "parquet"},
-    code_version=CODE,
+    code_version=code_of(__name__, "tracemill.retrieval.embed", "tracemill.tokenizer"),
     deps=[chunks],
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """One vector a chunk, computed offline; a text that was embedded before comes from the cache."""
+    """One vector a chunk; a text that was embedded before, anywhere, comes from the cache."""
     import polars as pl
 
-    from tracemill.corpus.write import write_table
+    from tracemill.corpus.tables import write_table
     from tracemill.events import EmbeddingsComputed
-    from tracemill.retrieval.chunks import searchable
-    from tracemill.retrieval.embed import DIMENSIONS, MODEL, PROVIDER, embed
+    from tracemill.retrieval import embed
+    from tracemill.retrieval.frames import searchable
 
     settings = warehouse.settings
+    found = origins(settings)
+    parts = warehouse.parts(chunks.key)
 
-    def work() -> Made:
-        frame = pl.read_parquet(settings.indexes / "chunks.parquet", glob=False)
+    def work(name: str) -> Made:
+        recipe = found[name].recipe
+        frame = pl.read_parquet(table(settings, name, "chunks"), glob=False)
         started = time.perf_counter()
-        vectors, computed = embed(searchable(frame).to_list(), cache=settings.cache)
-        event = EmbeddingsComputed(
-            provider=PROVIDER,
-            request_model=MODEL,
-            dimensions=DIMENSIONS,
-            texts=len(vectors),
-            computed=computed,
-            latency_ms=(time.perf_counter() - started) * 1000,
-            **warehouse.origin(context),
-        )
-        vector = pl.Series("vector", vectors, dtype=pl.Array(pl.Float32, DIMENSIONS))
-        table = write_table(
-            frame.select("chunk_id", vector), settings.indexes / "embeddings.parquet"
-        )
         with warehouse.open_log() as log:
+            model = embed.model(recipe.model, log=log, dimensions=recipe.dimensions)
+            made = embed.embed(
+                searchable(frame).to_list(), model=model, kind="document", cache=settings.cache
+            )
+            provider, _, request_model = model.name.partition("/")
+            event = EmbeddingsComputed(
+                provider=provider,
+                request_model=request_model,
+                dimensions=model.dimensions,
+                texts=frame.height,
+                computed=made.computed,
+                collection=name,
+                call_ids=made.call_ids,
+                latency_ms=(time.perf_counter() - started) * 1000,
+                **warehouse.origin(context),
+            )
             log.append(event)
-        neighbours = pl.Series((vectors[:-1] * vectors[1:]).sum(axis=1))
+        vector = pl.Series("vector", made.vectors, dtype=pl.Array(pl.Float32, model.dimensions))
+        written = write_table(
+            frame.select("chunk_id").with_columns(vector), table(settings, name, "embeddings")
+        )
         return Made(
-            digest=table.digest,
-            rows=table.rows,
-            files=(table.path,),
+            digest=written.digest,
+            rows=written.rows,
+            files=(written.path,),
             facts={
-                "model": MODEL,
-                "dimensions": DIMENSIONS,
-                "computed": computed,
-                "from_cache": len(vectors) - computed,
+                "model": model.name,
+                "computed": made.computed,
+                "from_cache": frame.height - made.computed,
                 "duration_ms": round(event.latency_ms),
             },
-            pages={
-                "sample": show.sample(frame.select("chunk_id", "title", "text")),
-                "plot": show.histogram("Likeness of neighbouring chunks", neighbours, "cosine"),
-            },
         )
 
-    return warehouse.make(context, work)
+    def whole() -> dict[str, str]:
+        sample = all_rows(settings, "chunks", parts).select("chunk_id", "title", "text")
+        rows = sample.head(SAMPLE_ROWS).collect()
+        likeness = pl.concat([_likeness(settings, name) for name in sorted(parts)])
+        return {
+            "sample": show.sample(rows),
+            "plot": show.histogram("Likeness of neighbouring chunks", likeness, "cosine"),
+        }
+
+    asked = {
+        name: {
+            chunks.key.to_user_string(): digest,
+            "recipe": found[name].recipe.model_dump_json(include={"model", "dimensions"}),
+        }
+        for name, digest in parts.items()
+    }
+    return warehouse.make_each(context, work, asked, whole)
 
 
-@dg.asset_check(asset=embeddings, blocking=True)
-def vectors_fit(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """One finite vector a chunk, in the same order, of length 1 or (for a text without words) 0."""
-    import numpy as np
-    import polars as pl
-
-    folder = warehouse.settings.indexes
-    frame = pl.read_parquet(folder / "embeddings.parquet", glob=False)
-    expected = pl.read_parquet(folder / "chunks.parquet", columns=["chunk_id"], glob=False)[
-        "chunk_id"
-    ]
-    lengths = np.linalg.norm(frame["vector"].to_numpy(), axis=1)
-    odd = int((~(np.isclose(lengths, 1, atol=1e-3) | (lengths == 0))).sum())
-    return dg.AssetCheckResult(
-        passed=odd == 0 and frame["chunk_id"].equals(expected),
-        description=f"{frame.height} vectors for {expected.len()} chunks, {odd} of odd length",
-        metadata={"vectors": frame.height, "odd": odd},
-    )
-
-
-@dg.asset(
+@asset_by(
+    COLLECTIONS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,
     kinds={"hnswlib"},
-    code_version=CODE,
+    code_version=code_of(
+        __name__,
+        *(
+            f"tracemill.retrieval.{name}"
+            for name in ("frames", "collection", "lexical", "fusion", "filters")
+        ),
+    ),
     deps=[chunks, embeddings],
 )
 def chunk_index(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """The collection that questions are put to: words and vectors over all chunks."""
+    """Collections that questions are put to: words and vectors over all chunks.
+
+    Only what changed is added and taken out; a version serves once it has passed its recall check.
+    """
     import polars as pl
 
     from tracemill.events import IndexBuilt
-    from tracemill.retrieval.index import build_index
+    from tracemill.retrieval.collection import create
 
-    folder = warehouse.settings.indexes
+    settings = warehouse.settings
+    found = origins(settings)
+    cut, embedded = warehouse.parts(chunks.key), warehouse.parts(embeddings.key)
 
-    def work() -> Made:
-        frame = pl.read_parquet(folder / "chunks.parquet", glob=False)
-        vectors = pl.read_parquet(folder / "embeddings.parquet", glob=False)["vector"].to_numpy()
-        index = build_index(frame, vectors, folder, COLLECTION)
-        event = IndexBuilt(
-            name=COLLECTION,
-            digest=index.digest,
-            chunks=len(index),
-            dimensions=index.dimensions,
-            embedding_model=index.model,
-            recall_at_10=index.recall_at_10,
-            **warehouse.origin(context),
-        )
+    def work(name: str) -> Made:
+        recipe = found[name].recipe
+        frame = pl.read_parquet(table(settings, name, "chunks"), glob=False)
+        vectors = pl.read_parquet(table(settings, name, "embeddings"), glob=False)["vector"]
         with warehouse.open_log() as log:
+            before = create(
+                settings.indexes,
+                name,
+                model=recipe.model,
+                dimensions=recipe.dimensions,
+                vectors=recipe.vectors,
+                lexical_share=recipe.lexical_share,
+                min_recall=recipe.min_recall,
+                log=log,
+                cache=settings.cache,
+                exist_ok=True,
+            )
+            made = before.replace(frame, vectors.to_numpy())
+            held, now = set(before.chunks["chunk_id"]), set(frame["chunk_id"])
+            event = IndexBuilt(
+                name=name,
+                digest=made.digest,
+                chunks=len(made),
+                dimensions=made.dimensions,
+                embedding_model=made.model,
+                recall_at_10=made.recall_at_10,
+                documents=frame["document_id"].n_unique(),
+                added=len(now - held),
+                deleted=len(held - now),
+                **warehouse.origin(context),
+            )
             log.append(event)
-        titles = frame["title"].value_counts(sort=True).head(12)
+        home = settings.collection(name)
         return Made(
-            digest=index.digest,
-            rows=len(index),
-            files=(
-                folder / COLLECTION / "current",
-                folder / COLLECTION / index.digest / "manifest.json",
-            ),
-            facts={
-                "recall_at_10": index.recall_at_10,
-                "version": index.digest,
-                "model": index.model,
-            },
-            pages={
-                "sample": show.sample(index.search("how to read a file", k=5).drop("chunk_id")),
-                "plot": show.bars(
-                    "Documents with most chunks",
-                    titles["title"].to_list(),
-                    titles["count"].to_list(),
-                    "chunks",
-                ),
-            },
+            digest=made.digest,
+            rows=len(made),
+            files=(home / "current", home / made.digest / "manifest.json"),
+            facts={"added": len(now - held), "deleted": len(held - now)},
         )
 
-    return warehouse.make(context, work)
+    asked = {
+        name: {
+            chunks.key.to_user_string(): cut[name],
+            embeddings.key.to_user_string(): embedded[name],
+            "recipe": found[name].recipe.model_dump_json(
+                include={"vectors", "min_recall", "lexical_share"}
+            ),
+        }
+        for name in cut.keys() & embedded.keys()
+    }
+    return warehouse.make_each(context, work, asked, lambda: _index_pages(settings, sorted(asked)))
+
+
+KEYS = [documents.key, chunks.key, embeddings.key, chunk_index.key]
+
+
+@dg.asset_check(asset=embeddings, blocking=True)
+def vectors_fit(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """Each chunk is embedded once, in numbers that the recipe asks for, of length 1 (or 0: no words)."""
+    import numpy as np
+    import polars as pl
+
+    settings = warehouse.settings
+    problems: list[str] = []
+    total = 0
+    for name in sorted(warehouse.parts(embeddings.key)):
+        frame = pl.read_parquet(table(settings, name, "embeddings"), glob=False)
+        wanted = pl.read_parquet(table(settings, name, "chunks"), columns=["chunk_id"], glob=False)
+        lengths = np.linalg.norm(frame["vector"].to_numpy(), axis=1)
+        odd = int((~(np.isclose(lengths, 1, atol=1e-3) | (lengths == 0))).sum())
+        total += frame.height
+        if not frame["chunk_id"].equals(wanted["chunk_id"]):
+            problems.append(f"{name}: {frame.height} vectors for {wanted.height} chunks")
+        if frame["chunk_id"].n_unique() < frame.height:
+            problems.append(f"{name}: a chunk has two vectors")
+        if odd:
+            problems.append(f"{name}: {odd} vectors are not of length 1")
+    return dg.AssetCheckResult(
+        passed=not problems,
+        description="; ".join(problems) or f"{total:,} chunks, each with its vector",
+        metadata={"vectors": total},
+    )
 
 
 @dg.asset_check(asset=chunk_index, blocking=True)
-def index_recall(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """The graph finds at least 95 of 100 of the exact ten nearest, on a sample."""
-    from tracemill.retrieval.index import open_index
+def index_holds(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """What serves is whole, holds the chunks of today and no others, and finds the nearest."""
+    import polars as pl
 
-    index = open_index(warehouse.settings.indexes, COLLECTION)
+    from tracemill.retrieval.collection import open_collection
+
+    settings = warehouse.settings
+    problems: list[str] = []
+    recalls: dict[str, float] = {}
+    for name in sorted(warehouse.parts(chunk_index.key)):
+        held = open_collection(settings.indexes, name)
+        wanted = pl.read_parquet(table(settings, name, "chunks"), columns=["chunk_id"], glob=False)
+        recalls[name] = held.recall_at_10
+        stale = set(held.chunks["chunk_id"]) ^ set(wanted["chunk_id"])
+        least = origins(settings)[name].recipe.min_recall
+        if held.degraded:
+            problems.append(held.degraded)
+        if stale:
+            problems.append(f"{name}: {len(stale)} chunks are stale or missing")
+        if held.recall_at_10 < least:
+            problems.append(f"{name}: recall at 10 is {held.recall_at_10:.3f}, {least} is asked")
     return dg.AssetCheckResult(
-        passed=index.recall_at_10 >= LEAST_RECALL,
-        description=f"recall at 10 is {index.recall_at_10:.3f}, at least {LEAST_RECALL} is asked",
-        metadata={"recall_at_10": index.recall_at_10},
+        passed=not problems,
+        description="; ".join(problems) or f"{len(recalls)} collections, nothing stale",
+        metadata={f"recall_at_10/{name}": recall for name, recall in recalls.items()},
     )
+
+
+def _earlier(settings: Settings, name: str, what: str) -> "pl.DataFrame | None":
+    import polars as pl
+
+    path = table(settings, name, what)
+    return pl.read_parquet(path, glob=False) if path.is_file() else None
+
+
+def _likeness(settings: Settings, name: str) -> "pl.Series":
+    import polars as pl
+
+    vectors = pl.read_parquet(table(settings, name, "embeddings"), glob=False)["vector"].to_numpy()
+    return pl.Series("likeness", (vectors[:-1] * vectors[1:]).sum(axis=1), dtype=pl.Float32)
+
+
+def _index_pages(settings: Settings, names: Sequence[str]) -> dict[str, str]:
+    import polars as pl
+
+    from tracemill.retrieval.collection import open_collection
+
+    rows = [
+        {
+            "collection": held.name,
+            "chunks": len(held),
+            "documents": held.manifest.documents,
+            "model": held.model,
+            "recall_at_10": round(held.recall_at_10, 4),
+            "version": held.digest,
+        }
+        for held in (open_collection(settings.indexes, name) for name in names)
+    ]
+    return {
+        "sample": show.sample(pl.DataFrame(rows), rows=40),
+        "plot": show.bars(
+            "Chunks by collection",
+            [str(row["collection"]) for row in rows],
+            [int(row["chunks"]) for row in rows],
+            "chunks",
+        ),
+    }

@@ -1,4 +1,4 @@
-"""What comes in: the documentation that is installed here, and the files dropped into raw/.
+"""What comes in: the documentation that is installed here, and the records dropped into raw/.
 
 The installed text makes the first build work on any machine, offline; a user's own files take the
 same road. What cannot be read goes to the quarantine with file, line and reason.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets import flow, show
-from assets.warehouse import OWNERS, Made, Warehouse, asset_by_origin, code_of
+from assets.warehouse import ORIGINS, OWNERS, Made, Warehouse, asset_by, code_of
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,12 +55,13 @@ def installed_records(
 
     return warehouse.make(
         context,
-        lambda: _harvest(context, warehouse, batches(), record_frame([]), _installed(settings)),
-        {"installed": _installed_fingerprint(settings)},
+        lambda: _harvest(context, warehouse, batches(), record_frame([]), installed_file(settings)),
+        {"installed": installed_fingerprint(settings)},
     )
 
 
-@asset_by_origin(
+@asset_by(
+    ORIGINS,
     key_prefix=GROUP,
     group_name=GROUP,
     owners=OWNERS,
@@ -85,7 +86,7 @@ def raw_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
 
     def batches(origin: str) -> "Iterator[Batch]":
         if origin == "installed":
-            return map(_all_kept, read_batches([_installed(settings)]))
+            return map(_all_kept, read_batches([installed_file(settings)]))
         if origin == "calls":
             return iter([from_calls(calls, judgements)])
         return read.read_records(found[origin].path, origin, found[origin].recipe)
@@ -107,47 +108,6 @@ def raw_records(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
         ),
         inputs,
         lambda: _pages(flow.kept_files(settings, RAW)),
-    )
-
-
-@dg.asset(
-    key_prefix=GROUP,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    code_version=CODE,
-    deps=[installed_records],
-)
-def raw_documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """Texts to search in: what is installed, and what lies in raw/documents.
-
-    Installed are a reference page for each module, READMEs, and Python's language reference.
-    """
-    from tracemill.corpus import installed, read
-    from tracemill.corpus.records import document_frame
-
-    settings = warehouse.settings
-
-    def batches() -> "Iterator[Batch]":
-        yield _all_kept(_reference_pages(_installed(settings)))
-        if settings.harvest_installed:
-            yield from map(_all_kept, installed.installed_documents())
-        yield from read.read_documents(settings.raw_documents)
-
-    return warehouse.make(
-        context,
-        lambda: _harvest(
-            context,
-            warehouse,
-            batches(),
-            document_frame([]),
-            settings.indexes / "raw_documents.parquet",
-        ),
-        {
-            "installed": _installed_fingerprint(settings),
-            "installed_records": warehouse.digest(installed_records.key),
-            "raw/documents": fingerprint(settings.raw_documents),
-        },
     )
 
 
@@ -208,24 +168,19 @@ def raw_inputs(settings: Settings) -> dict[str, dict[str, str]]:
     }
 
 
-def fingerprint(path: Path) -> str:
-    """A digest of names, sizes and times of a file, or of those below a folder: never too old."""
+def fingerprint(path: Path, *, deep: bool = True) -> str:
+    """A digest of names, sizes and times of a file, or of those in a folder: never too old.
+
+    `deep` takes the folders below it along.
+    """
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else path.rglob("*")
+    files = [path] if path.is_file() else path.rglob("*") if deep else path.iterdir()
     for file in sorted(each for each in files if each.is_file()):
         stat = file.stat()
         digest.update(
             f"{file.relative_to(path.parent)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
         )
     return digest.hexdigest()
-
-
-def _reference_pages(records: Path) -> "pl.DataFrame":
-    import polars as pl
-
-    from tracemill.corpus.reference import reference_documents
-
-    return reference_documents(pl.read_parquet(records, glob=False))
 
 
 def _harvest(
@@ -278,7 +233,7 @@ def _pages(tables: list[Path]) -> dict[str, str]:
     return {"sample": show.sample(frame.head(5).collect()), "plot": plot}
 
 
-def _installed(settings: Settings) -> Path:
+def installed_file(settings: Settings) -> Path:
     return settings.corpus / "installed_records.parquet"
 
 
@@ -288,7 +243,7 @@ def _all_kept(frame: "pl.DataFrame") -> "Batch":
     return Batch(frame, refusal_frame([]))
 
 
-def _installed_fingerprint(settings: Settings) -> str:
+def installed_fingerprint(settings: Settings) -> str:
     from tracemill.corpus import installed
 
     return installed.installed_fingerprint() if settings.harvest_installed else "left out"

@@ -30,6 +30,8 @@ Fact = int | float | str
 OWNERS = ["team:tracemill"]
 ORIGINS = dg.DynamicPartitionsDefinition(name="origin")
 """One partition for each source of records: `installed`, `calls`, each file or folder in raw/."""
+COLLECTIONS = dg.DynamicPartitionsDefinition(name="collection")
+"""One partition for each collection of documents: `installed`, each folder in raw/documents."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class Made:
         return replace(self, files=(*self.files, *files), pages={**self.pages, **(pages or {})})
 
 
-def asset_by_origin(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with a partition for each origin; one run may make all of them."""
+def asset_by(
+    partitions: dg.DynamicPartitionsDefinition, **settings: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with a partition for each part; one run may make all of them."""
     with warnings.catch_warnings(action="ignore"):  # Dagster calls the policy beta.
         policy = dg.BackfillPolicy.single_run()
-        made = dg.asset(partitions_def=ORIGINS, backfill_policy=policy, **settings)
+        made = dg.asset(partitions_def=partitions, backfill_policy=policy, **settings)
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         with warnings.catch_warnings(action="ignore"):
@@ -69,12 +73,16 @@ def asset_by_origin(**settings: Any) -> Callable[[Callable[..., Any]], dg.Assets
     return decorate
 
 
-def every_origin(instance: dg.DagsterInstance, origins: Collection[str]) -> dict[str, str]:
-    """Make the partitions those of these origins; the tags of a run over all of them."""
-    name = ORIGINS.name or ""
-    for gone in set(instance.get_dynamic_partitions(name)) - set(origins):
+def every(
+    partitions: dg.DynamicPartitionsDefinition, instance: dg.DagsterInstance, parts: Collection[str]
+) -> dict[str, str]:
+    """Make the partitions those of these parts; the tags of a run over all of them."""
+    name = partitions.name or ""
+    for gone in set(instance.get_dynamic_partitions(name)) - set(parts):
         instance.delete_dynamic_partition(name, gone)
-    instance.add_dynamic_partitions(name, sorted(origins))
+    instance.add_dynamic_partitions(name, sorted(parts))
+    if not parts:
+        return {}
     first, *_, last = [*instance.get_dynamic_partitions(name)] * 2
     return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
@@ -151,28 +159,29 @@ class Warehouse(dg.ConfigurableResource):
         inputs: Mapping[str, Mapping[str, str]],
         whole: Callable[[], Mapping[str, str]],
     ) -> dg.MaterializeResult:
-        """`make` for each origin of the run: one that has not changed is left as it is.
+        """`make` for each part (origin, collection) of the run: an unchanged one is left as it is.
 
-        What an origin left that is no longer there is deleted.
+        What a part left that is no longer there is deleted.
 
         Args:
-            work: makes one origin.
-            inputs: origin -> its digests by name.
-            whole: Markdown for the asset's page, of all origins together.
+            work: makes one part.
+            inputs: part -> its digests by name.
+            whole: Markdown for the asset's page, of all parts together.
         """
         self._forget(context.asset_key, inputs)
         partitioned = context.has_partition_key or context.has_partition_key_range
         wanted = set(context.partition_keys) if partitioned else set(inputs)
         if wanted and not wanted & inputs.keys():
-            names = " or ".join(sorted(wanted))
+            kind = getattr(context.assets_def.partitions_def, "name", "partition")
             raise dg.Failure(
-                f"there is no source {names}: not in raw/records, or not read by raw_records yet"
+                f"there is no {kind} {' or '.join(sorted(wanted))}: "
+                "it is not in raw/, or what comes before this asset has not read it yet"
             )
         for origin in sorted(wanted & inputs.keys()):
             self._once(context, partial(work, origin), inputs[origin], origin)
         made = [part["made"] for part in self._parts(context.asset_key).values()]
         digests = self.parts(context.asset_key)
-        return self.make(context, lambda: _total(made, whole()), digests)
+        return self.make(context, lambda: _total(made, whole() if made else {}), digests)
 
     def _forget(self, key: dg.AssetKey, origins: Collection[str]) -> None:
         for origin, record in self._parts(key).items():

@@ -8,13 +8,10 @@ from typing import NamedTuple
 
 import dagster as dg
 import pytest
-from dagster import load_asset_checks_from_modules, load_assets_from_modules
 
-from assets import cleaning, corpus, distinct, log, quarantine, retrieval, sources, splits
-from assets.warehouse import Warehouse, every_origin
+from assets import build
 from tracemill.settings import Settings
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RECORDS = [
     ("How do I open a tin?", "Pull the ring towards you until the lid comes off."),
     ("When does the library open?", "At nine on weekdays and at eleven on Saturdays."),
@@ -45,7 +42,27 @@ The neighbours water the garden in summer. In autumn we do it ourselves.
 """
 
 
-Materialize = Callable[[Settings], dg.ExecuteInProcessResult]
+class Runs(NamedTuple):
+    """The runs that made everything, as if they were one."""
+
+    all: list[dg.ExecuteInProcessResult]
+
+    @property
+    def success(self) -> bool:
+        return all(run.success for run in self.all)
+
+    @property
+    def run_ids(self) -> set[str]:
+        return {run.run_id for run in self.all}
+
+    def get_asset_materialization_events(self) -> list[dg.DagsterEvent]:
+        return [each for run in self.all for each in run.get_asset_materialization_events()]
+
+    def get_asset_check_evaluations(self) -> list[dg.AssetCheckEvaluation]:
+        return [each for run in self.all for each in run.get_asset_check_evaluations()]
+
+
+Materialize = Callable[[Settings], Runs]
 
 
 @pytest.fixture
@@ -57,19 +74,12 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def materialize() -> Materialize:
     """All assets but the notebook (which has its own tests), run by Dagster, with their checks."""
-    modules = [sources, cleaning, corpus, distinct, splits, quarantine, retrieval, log]
-    everything = [*load_assets_from_modules(modules), *load_asset_checks_from_modules(modules)]
+    keys = [key for key in build.selected(None) if key.path[0] != "reports"]
 
-    def run(settings: Settings) -> dg.ExecuteInProcessResult:
-        warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
+    def run(settings: Settings) -> Runs:
         with dg.DagsterInstance.ephemeral() as instance:
-            return dg.materialize(
-                everything,
-                instance=instance,
-                resources={"warehouse": warehouse},
-                run_config=QUIET,
-                tags=every_origin(instance, sources.origins(settings)),
-            )
+            stages = build.stages(settings, instance, keys)
+            return Runs([build.run(settings, instance, stage) for stage in stages])
 
     return run
 
@@ -78,7 +88,7 @@ class First(NamedTuple):
     """A warehouse after its first run, which nobody changes, and that run."""
 
     settings: Settings
-    result: dg.ExecuteInProcessResult
+    result: Runs
 
 
 @pytest.fixture(scope="session")

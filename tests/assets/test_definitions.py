@@ -1,5 +1,6 @@
 """What Dagster is told of: a renamed asset, check or schedule shows here first."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,6 @@ def test_the_assets_and_what_each_is_made_from():
     assert made_from == {
         "sources/installed_records": [],
         "sources/raw_records": ["sources/installed_records"],
-        "sources/raw_documents": ["sources/installed_records"],
         "corpus/clean_records": ["sources/raw_records"],
         "corpus/protected_records": ["corpus/clean_records"],
         "corpus/fitting_records": ["corpus/protected_records"],
@@ -43,15 +43,16 @@ def test_the_assets_and_what_each_is_made_from():
             "corpus/unique_records",
             "sources/raw_records",
         ],
-        "retrieval/documents": ["sources/raw_documents"],
+        "retrieval/documents": ["sources/installed_records"],
         "retrieval/chunks": ["retrieval/documents"],
         "retrieval/embeddings": ["retrieval/chunks"],
         "retrieval/chunk_index": ["retrieval/chunks", "retrieval/embeddings"],
+        "retrieval/evaluation": ["retrieval/chunk_index"],
         "log/log_fold": [
             "corpus/training_splits",
             "retrieval/chunk_index",
             "retrieval/embeddings",
-            "sources/raw_documents",
+            "retrieval/evaluation",
             "sources/raw_records",
         ],
         "log/calls": ["log/log_fold"],
@@ -82,17 +83,22 @@ def test_the_checks_and_which_of_them_block():
         "corpus/training_splits: no_personal_data": True,
         "corpus/training_splits: no_contamination": True,
         "retrieval/embeddings: vectors_fit": True,
-        "retrieval/chunk_index: index_recall": True,
+        "retrieval/documents: every_file_read": False,
+        "retrieval/chunk_index: index_holds": True,
+        "retrieval/evaluation: no_worse": False,
         "log/costs: costs_reconcile": False,
     }
 
 
 def test_what_starts_by_itself():
     repository = defs.get_repository_def()
-    assert [job for job in repository.job_names if not job.startswith("__")] == ["refresh"]
+    assert [job for job in repository.job_names if not job.startswith("__")] == [
+        "refresh",
+        "refresh_collections",
+    ]
     schedules = {each.name: each.cron_schedule for each in repository.schedule_defs}
-    assert schedules == {"daily": "0 5 * * *"}
-    assert [each.name for each in repository.sensor_defs] == ["raw_files"]
+    assert schedules == {"daily": "0 5 * * *", "daily_collections": "30 5 * * *"}
+    assert [each.name for each in repository.sensor_defs] == ["document_files", "raw_files"]
 
 
 @pytest.mark.parametrize("key", ASSETS, ids=dg.AssetKey.to_user_string)
@@ -108,7 +114,9 @@ def test_every_asset_says_what_it_is(key: dg.AssetKey):
 def test_every_module_with_assets_is_listed():
     folder = ROOT / "assets"
     with_assets = {
-        file.stem for file in folder.glob("*.py") if "@dg.asset" in file.read_text(encoding="utf-8")
+        file.stem
+        for file in folder.glob("*.py")
+        if re.search("^@(dg.asset|asset_by)", file.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert {module.__name__.removeprefix("assets.") for module in MODULES} == with_assets
 

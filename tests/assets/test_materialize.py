@@ -53,7 +53,6 @@ def test_records_become_splits_and_documents_an_index_that_answers(first: First,
     assert rows == {
         "installed_records": 0,
         "raw_records": 8,
-        "raw_documents": 2,
         "clean_records": 8,
         "protected_records": 8,
         "fitting_records": 8,
@@ -66,6 +65,7 @@ def test_records_become_splits_and_documents_an_index_that_answers(first: First,
         "chunks": rows["chunks"],
         "embeddings": rows["chunks"],
         "chunk_index": rows["chunks"],
+        "evaluation": 0,
         "log_fold": 8,
         "calls": 0,
         "costs": 0,
@@ -73,9 +73,10 @@ def test_records_become_splits_and_documents_an_index_that_answers(first: First,
     version = current(built.corpus / "splits")
     assert sum(version.rows.values()) == 7
     with EventLog.open(built) as events:
-        answer = ask("What does the red lamp mean?", settings=built, log=events)
+        answer = ask("What does the red lamp mean?", settings=built, log=events, index="documents")
     assert "no water" in answer.text
-    assert {source.source for source in answer.sources if source.cited} == {"boiler.md"}
+    cited = {source.source for source in answer.sources if source.cited}
+    assert cited == {"raw/documents/boiler.md"}
 
 
 def test_every_step_is_an_event_of_its_run(first: First, built: Settings):
@@ -85,11 +86,11 @@ def test_every_step_is_an_event_of_its_run(first: First, built: Settings):
         ("DatasetBuilt", "asset corpus/training_splits"),
         ("EmbeddingsComputed", "asset retrieval/embeddings"),
         ("IndexBuilt", "asset retrieval/chunk_index"),
+        ("SourceHarvested", "asset retrieval/documents"),
         ("SourceHarvested", "asset sources/installed_records"),
-        ("SourceHarvested", "asset sources/raw_documents"),
         *[("SourceHarvested", "asset sources/raw_records")] * 3,
     ]
-    assert {event.correlation_id for event in happened} == {first.result.run_id}
+    assert {event.correlation_id for event in happened} <= first.result.run_ids
 
 
 def test_a_bad_line_goes_to_the_quarantine_and_warns(first: First):
@@ -140,14 +141,12 @@ def test_a_changed_document_makes_what_stems_from_it_and_nothing_else(
 ):
     file = built.raw_documents / "garden.md"
     file.write_text(file.read_text(encoding="utf-8") + "\nThe cat sleeps here.\n", encoding="utf-8")
-    assert made(materialize(built)) == {
-        "raw_documents",
-        "documents",
-        "chunks",
-        "embeddings",
-        "chunk_index",
-        "log_fold",
-    }
+    result = materialize(built)
+    assert made(result) == {*("documents", "chunks", "embeddings", "chunk_index", "log_fold")}
+    pages = shown(result)
+    assert (pages["documents"]["files_read"], pages["documents"]["files_unchanged"]) == (1, 1)
+    assert (pages["embeddings"]["computed"], pages["embeddings"]["from_cache"]) == (1, 1)
+    assert (pages["chunk_index"]["added"], pages["chunk_index"]["deleted"]) == (1, 1)
 
 
 def test_a_file_that_is_rewritten_with_the_same_content_stops_at_its_reader(
@@ -155,7 +154,9 @@ def test_a_file_that_is_rewritten_with_the_same_content_stops_at_its_reader(
 ):
     file = built.raw_documents / "garden.md"
     file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
-    assert made(materialize(built)) == {"raw_documents", "log_fold"}
+    result = materialize(built)
+    assert shown(result)["documents"]["files_read"] == 0
+    assert "embeddings" not in made(result)
 
 
 def test_a_deleted_table_is_made_again_and_what_stems_from_it_is_left(
@@ -167,7 +168,7 @@ def test_a_deleted_table_is_made_again_and_what_stems_from_it_is_left(
 
 def test_a_call_makes_calls_and_costs_again(built: Settings, materialize: Materialize):
     with EventLog.open(built) as events:
-        ask("What does the green lamp mean?", settings=built, log=events)
+        ask("What does the green lamp mean?", settings=built, log=events, index="documents")
     result = materialize(built)
     assert made(result) == {"log_fold", "calls", "costs"}
     assert shown(result)["calls"]["dagster/row_count"] == 1
@@ -219,6 +220,6 @@ def test_a_table_that_was_tampered_with_fails_the_check(
 
 
 def test_vectors_in_another_order_fail_the_check(built: Settings):
-    file = built.indexes / "embeddings.parquet"
+    file = built.collection("documents") / "embeddings.parquet"
     pl.read_parquet(file).reverse().write_parquet(file)
     assert not passes(retrieval.vectors_fit, built)

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets import sources
 from assets.definitions import raw_files
-from assets.warehouse import Warehouse, every_origin
+from assets.warehouse import ORIGINS, Warehouse, every
 from tracemill.settings import Settings
 
 
@@ -34,7 +34,7 @@ def harvest(settings: Settings) -> None:
         job.execute_in_process(
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags=every_origin(instance, sources.origins(settings)),
+            tags=every(ORIGINS, instance, sources.origins(settings)),
         )
 
 

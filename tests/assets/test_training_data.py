@@ -18,7 +18,7 @@ from dagster import load_asset_checks_from_modules, load_assets_from_modules
 
 from assets import cleaning, corpus, distinct, flow, quarantine, sources, splits
 from assets.build import build
-from assets.warehouse import Warehouse, every_origin
+from assets.warehouse import ORIGINS, Warehouse, every
 from tracemill.corpus.write import current
 from tracemill.errors import InputError
 from tracemill.settings import Settings
@@ -55,7 +55,7 @@ def made(settings: Settings) -> dict[str, bool]:
             instance=instance,
             resources={"warehouse": warehouse},
             run_config=QUIET,
-            tags=every_origin(instance, sources.origins(settings)),
+            tags=every(ORIGINS, instance, sources.origins(settings)),
             raise_on_error=False,
         )
     assert result.success, [each.check_name for each in failed(result)]

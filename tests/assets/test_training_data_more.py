@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from assets import cleaning, corpus, flow, sources
-from assets.warehouse import Warehouse, every_origin
+from assets.warehouse import ORIGINS, Warehouse, every
 from tests.assets.test_training_data import QUIET, assert_accounted, lines, made, row, said
 from tracemill import Client, EventLog, Settings
 from tracemill.corpus.validation.run import validate
@@ -230,7 +230,7 @@ def test_one_origin_alone_then_another_and_one_that_is_not_there(tmp_path: Path)
         return [file.stem for file in flow.kept_files(settings, corpus.FITTING)]
 
     with dg.DagsterInstance.ephemeral() as instance:
-        every_origin(instance, sources.origins(settings))
+        every(ORIGINS, instance, sources.origins(settings))
         sources_alone = dg.materialize(
             [sources.installed_records],
             instance=instance,

@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 from tracemill.corpus import formats
 from tracemill.corpus.fields import NAMES
-from tracemill.corpus.read import origins, read_documents, read_records
+from tracemill.corpus.read import origins, read_records
 from tracemill.corpus.recipe import Source
 from tracemill.corpus.records import BATCH_ROWS, Batch, Message, Record, record_frame
 from tracemill.errors import InputError
@@ -642,19 +642,3 @@ def test_squad_is_read_through_a_mapping(tmp_path: Path):
         lines = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
         batch = records_in(tmp_path / name, lines, columns=columns)
         assert (batch.kept.height, refusals(batch)) == (10_570, [])
-
-
-def test_documents_are_texts_by_their_suffix(tmp_path: Path):
-    (tmp_path / "guide").mkdir()
-    (tmp_path / "guide" / "start.md").write_text("# Start\n\nHere.")
-    (tmp_path / "notes.txt.gz").write_bytes(gzip.compress(b"Plain."))
-    (tmp_path / "old.rst").write_bytes(b"caf\xe9")
-    (tmp_path / "empty.md").write_text("\n")
-    (tmp_path / "paper.pdf").write_bytes(b"%PDF")
-    batch = whole(list(read_documents(tmp_path)))
-    assert batch.kept.drop("document_id").rows() == [
-        ("guide/start", "guide/start.md", "markdown", "# Start\n\nHere."),
-        ("notes", "notes.txt.gz", "text", "Plain."),
-    ]
-    assert batch.quarantined["file"].to_list() == ["empty.md", "old.rst", "paper.pdf"]
-    assert batch.quarantined["reason"][0] == "the file is empty"

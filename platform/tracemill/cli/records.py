@@ -1,4 +1,4 @@
-"""`tracemill quarantine` and `explain`: what did not become training data, and why."""
+"""`tracemill quarantine` and `explain`: what did not become training data or a document, and why."""
 
 import sys
 from pathlib import Path
@@ -21,6 +21,10 @@ LEAST_DIGITS = 4
 PLACE = r"(?: starting)?(?: at)? at character \d+$"
 """Where in a line JSON ends, which would make many reasons of one."""
 NOTHING = "nothing was left out"
+COLUMNS = dict.fromkeys(
+    ("step", "origin", "source", "record_id", "reason", "text", "kept_id", "evaluation", "shared"),
+    str,
+)
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 
 
@@ -35,14 +39,15 @@ def quarantine(
     as_csv: Csv = False,
     warehouse: Warehouse = None,
 ) -> None:
-    """Tell what did not become training data: how much, at which step, for which reason.
+    """Tell what did not become training data or a document: how much, at which step, and why.
 
-    With -n the lines and records themselves.
+    With -n the lines, records and files themselves.
 
     Examples:
 
       tracemill quarantine
       tracemill quarantine --step raw_records -n 20
+      tracemill quarantine --step documents --origin handbook -n 20
       tracemill quarantine --reason duplicate -n 5 --json | jq .kept_id
     """
     import polars as pl
@@ -184,13 +189,33 @@ def _in_splits(settings: "Settings", wanted: "pl.Expr") -> "list[tuple[str, dict
 
 
 def _quarantined(settings: "Settings") -> "pl.LazyFrame":
+    """Records, files of documents and labelled questions: all that was sorted out."""
     import polars as pl
 
-    if not settings.quarantined_records.is_file():
+    found = [_refused(settings, step) for step in ("documents", "questions")]
+    if settings.quarantined_records.is_file():
+        found.insert(0, pl.scan_parquet(settings.quarantined_records, glob=False))
+    tables = [table for table in found if table is not None]
+    if not tables:
         raise InputError(
             "nothing has been sorted out yet: `tracemill build +quarantine` makes the table"
         )
-    return pl.scan_parquet(settings.quarantined_records, glob=False)
+    return pl.concat([pl.LazyFrame(schema=COLUMNS), *tables], how="diagonal_relaxed")
+
+
+def _refused(settings: "Settings", step: str) -> "pl.LazyFrame | None":
+    """What was refused of each collection, in the columns of records."""
+    import polars as pl
+
+    files = sorted((settings.quarantine / step).glob("*.parquet"))
+    where = pl.concat_str("file", pl.lit(":") + pl.col("line").cast(pl.String), ignore_nulls=True)
+    tables = [
+        pl.scan_parquet(file, glob=False).select(
+            step=pl.lit(step), origin=pl.lit(file.stem), source=where, reason="reason", text="text"
+        )
+        for file in files
+    ]
+    return pl.concat(tables) if tables else None
 
 
 def _is(record: str) -> "pl.Expr":

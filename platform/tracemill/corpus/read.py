@@ -1,4 +1,4 @@
-"""A user's own files: records from JSONL, JSON, CSV and Parquet; documents from md, rst and txt.
+"""A user's own files: records from JSONL, JSON, CSV and Parquet.
 
 Nothing is lost silently: every row that is not blank becomes one of `kept` or of `quarantined`.
 Names that end in `.gz` or `.zst` are unpacked on the way. Plain rows are taken as columns, all
@@ -9,17 +9,16 @@ import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracemill.corpus import chat, fields, records
 from tracemill.corpus.columns import Place, records_of
-from tracemill.corpus.formats import PACKED, UNREADABLE, Line, Rows, cut, opened, refused, suffix
+from tracemill.corpus.formats import PACKED, UNREADABLE, Line, Rows, cut, refused, suffix
 from tracemill.corpus.json_array import json_array
 from tracemill.corpus.json_rows import jsonl
 from tracemill.corpus.recipe import Source, source_recipe
-from tracemill.corpus.records import BATCH_ROWS, Batch, Document, Record, Refusal
+from tracemill.corpus.records import BATCH_ROWS, Batch, Record, Refusal
 from tracemill.corpus.table_rows import csv_rows, parquet_rows, tsv_rows
 from tracemill.errors import InputError
 
@@ -35,14 +34,11 @@ READERS: dict[str, Callable[[Path, Source, bool], Iterator[Rows]]] = {
     ".parquet": parquet_rows,
 }
 """Suffix -> how to read such a file."""
-DOCUMENT_FORMATS = {".md": "markdown", ".markdown": "markdown", ".rst": "rst", ".txt": "text"}
-DOCUMENTS_A_BATCH = 200
 NOT_DATA = ("readme", "license", "licence", "changelog", "notice")
 """Files of these names, with any suffix but those of `READERS`, say something about the data."""
 MOST_NAME_BYTES = 200
 """Of an origin: tables that are written aside need some more, and file systems take 255."""
 MAX_BATCH_BYTES = 64 << 20
-T = TypeVar("T")
 
 
 class Origin(NamedTuple):
@@ -257,23 +253,6 @@ def _batches(parts: Iterator[Batch]) -> Iterator[Batch]:
         yield together()
 
 
-def read_documents(path: Path) -> Iterator[Batch]:
-    """The documents in a file or folder, as `read_records`; `kept` has a document's columns."""
-    taken = (_document_of(file, name) for file, name in _files(path))
-    for part in _parts(taken, DOCUMENTS_A_BATCH):
-        kept = [each for each in part if isinstance(each, Document)]
-        refused = [each for each in part if isinstance(each, Refusal)]
-        yield Batch(records.document_frame(kept), records.refusal_frame(refused))
-
-
-def _parts(rows: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` rows; an empty one when there are none."""
-    part = list(islice(rows, size))
-    yield part
-    while part := list(islice(rows, size)):
-        yield part
-
-
 def _files(path: Path) -> Iterator[tuple[Path | str, str]]:
     """Each file, or why it is none, with the name it has in reports: relative to the folder."""
     if path.is_dir():
@@ -315,21 +294,3 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # A link to itself.
         return False
-
-
-def _document_of(path: Path | str, name: str) -> Document | Refusal:
-    if isinstance(path, str):
-        return records.refusal(name, None, path)
-    format = DOCUMENT_FORMATS.get(suffix(path))
-    if format is None:
-        known = ", ".join(DOCUMENT_FORMATS)
-        return records.refusal(name, None, f"not a kind of file that holds a document: {known}")
-    try:
-        with opened(path) as file:
-            text = file.read().decode("utf-8-sig")
-    except UNREADABLE as error:
-        return records.refusal(name, None, f"the file cannot be read: {error}")
-    if not text.strip():
-        return records.refusal(name, None, "the file is empty")
-    title = name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
-    return records.document(title, name, format, text)

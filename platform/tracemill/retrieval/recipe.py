@@ -24,7 +24,7 @@ class Extraction(Strict):
     """A larger file goes to the quarantine."""
     timeout_s: Annotated[float, Field(gt=0)] = 30
     """For one file."""
-    memory_bytes: Annotated[int, Field(ge=64_000_000)] = 1_000_000_000
+    memory_bytes: Annotated[int, Field(ge=256_000_000)] = 1_000_000_000
     """What the process that reads may take."""
 
 
