@@ -206,7 +206,7 @@ def test_export_writes_what_was_asked_for(run: Run, warehouse: Path, tmp_path: P
         (("log", "export", "events.txt"), 2, ".jsonl or .parquet"),
         (("log", "export", "/dev/null/x.jsonl"), 1, "/dev/null"),
         (("log", "pin", "late", "99"), 2, "the log ends at 8"),
-        (("ask", "What is it?", "--index", "none"), 1, "tracemill build"),
+        (("ask", "What is it?", "-c", "none"), 1, "tracemill build"),
         (("ask", "  "), 2, "at least one"),
         (("status", "--warehouse", "/no/such/place"), 2, "tracemill init"),
         (("build", "no_such_asset"), 2, "checkout"),

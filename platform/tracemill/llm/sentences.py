@@ -25,7 +25,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r"#{1,6}[ \t]+\S")
 _UNDERLINE = re.compile(r"([^\w\s])\1{2,}[ \t]*$")
 _ITEM = re.compile(r"[ \t]*(?:[-*+\u2022] |\d{1,3}[.)] |\||:\w[^:]*:)")
-_INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
+_INDENTED = re.compile(r"(?: {3}|\t)\s*\S")
 _DOCTEST = re.compile(r"\s*(?:>>> |\.\.\. |\$ )")
 _PLAIN = re.compile(
     r"[\"'(\u201c*]{0,2}[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*[\"')\u201d*]{0,2}[.,;:!?]?"
