@@ -63,7 +63,8 @@ def chunk(
     _check(documents, strategy, tokens, overlap)
     settings = _settings(strategy, tokens, overlap, starts)
     hashes = [_hashed(settings, row) for row in documents.select(_READ).iter_rows()]
-    order = pl.DataFrame({"document_hash": hashes}).with_row_index("row")
+    order = pl.DataFrame({"document_hash": hashes}, {"document_hash": pl.String})
+    order = order.with_row_index("row")
     parts = [_known(order, earlier)]
     known = set(parts[0]["row"].unique())
     written: list[tuple[Any, ...]] = []

@@ -17,6 +17,8 @@ WINDOW = 3
 """Sentences on each side of a gap that are compared."""
 DEEP = 0.5
 """Standard deviations above the mean depth from which a gap parts two sections."""
+INSIDE = 0.5
+"""What the depth of a gap inside a paragraph counts beside that of one between two."""
 _LEAST = 40  # characters; a shorter sentence goes with the next
 
 
@@ -24,6 +26,8 @@ def by_meaning(
     text: str, stretch: list[Piece], marks: Marks, limit: int, room: int
 ) -> Iterator[Piece]:
     """Sentences, and the blocks that are not prose, with new sections where the meaning changes."""
+    import numpy as np
+
     from tracemill.retrieval.embed import compute
 
     units = [
@@ -32,7 +36,8 @@ def by_meaning(
         for unit in _sentences(text, piece)
         for part in fitting(text, unit, marks, limit, room)
     ]
-    begins = sections(compute([text[unit.start : unit.end] for unit in units]))
+    inside = np.array([unit.goes_on for unit in units], dtype=np.bool_)
+    begins = sections(compute([text[unit.start : unit.end] for unit in units]), inside)
     for number, unit in enumerate(units):
         yield unit._replace(begins=number in begins)
 
@@ -46,11 +51,12 @@ def _sentences(text: str, piece: Piece) -> Iterator[Piece]:
     yield piece
 
 
-def sections(vectors: "NDArray[np.float32]") -> set[int]:
+def sections(vectors: "NDArray[np.float32]", inside: "NDArray[np.bool_]") -> set[int]:
     """Which sentences begin a section.
 
     Args:
         vectors: shape (sentences, dimensions), of length 1 or 0.
+        inside: shape (sentences,), whether each goes on with the paragraph of the one before.
 
     The depth of a gap is how far the likeness of its two sides lies below the peaks next to it.
     """
@@ -67,6 +73,7 @@ def sections(vectors: "NDArray[np.float32]") -> set[int]:
     # Rounded, so that machines that add in another order agree.
     alike = np.round(np.sum(left * right, axis=1) / np.maximum(lengths, 1e-9), 6)
     depths = _peaks(alike) + _peaks(alike[::-1])[::-1] - 2 * alike
+    depths *= np.where(inside[1:], INSIDE, 1.0)
     deep = depths > depths.mean() + DEEP * depths.std()
     lowest = (alike <= np.append(np.inf, alike[:-1])) & (alike < np.append(alike[1:], np.inf))
     return {int(gap) + 1 for gap in np.flatnonzero(deep & lowest)}

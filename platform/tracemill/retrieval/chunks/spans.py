@@ -66,6 +66,8 @@ def spans(
             )
         for cut in cuts:
             for span in _within(text, cut, tokens, starts):
+                if before and span.end <= before.end:
+                    continue
                 merged = _merged(text, before, span, tokens, starts) if before else None
                 if before and not merged:
                     yield before
@@ -146,16 +148,18 @@ def _back(
 def _fixed(
     text: str, stretch: list[Piece], marks: Marks, limit: int, overlap: int
 ) -> Iterator[_Cut]:
-    start, stop, at = stretch[0].start, stretch[-1].end, 0
-    while True:
+    start, stop, at, done = stretch[0].start, stretch[-1].end, 0, 0
+    while done < stop:
         end = marks.after(start, limit)
         end = stop if end >= stop else whole_before(text, end, start)
+        if end <= done:
+            # What would be repeated fills the whole chunk.
+            start = done
+            continue
         while stretch[at].end <= start:
             at += 1
         yield _Cut(start, end, stretch[at].path)
-        if end >= stop:
-            return
-        start = max(whole_before(text, marks.after(end, -overlap), start), start + 1)
+        start, done = max(whole_before(text, marks.after(end, -overlap), start), start + 1), end
 
 
 def _within(text: str, cut: _Cut, tokens: int, starts: "Starts") -> Iterator[Span]:
