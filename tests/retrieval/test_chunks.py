@@ -277,11 +277,11 @@ def test_sections_begin_at_the_deepest_gaps():
     assert sections(vectors[:5], between[:5]) == set()
 
 
-def test_a_paragraph_is_parted_only_where_the_meaning_changes_most():
-    vectors = np.array([[1, 0]] * 6 + [[0.8, 0.6]] * 6 + [[0.28, 0.96]] * 6, dtype=np.float32)
-    inside = np.arange(18) == 6
-    assert sections(vectors, np.zeros(18, dtype=np.bool_)) == {6, 12}
-    assert sections(vectors, inside) == {12}
+def test_paragraphs_are_parted_between_rather_than_inside():
+    vectors = np.repeat(np.array([[1, 0], [0.9, 0.44], [0.6, 0.8], [0.1, 1]]), 4, axis=0)
+    inside = np.arange(16) == 8
+    assert 8 in sections(vectors, np.zeros(16, dtype=np.bool_))
+    assert 8 not in sections(vectors, inside)
 
 
 @pytest.mark.parametrize("sizes", [(15, 0), (100, 51), (100, -1)])

@@ -3,7 +3,7 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tracemill.retrieval.blocks.marks import AFTER_GAP, MOST_HEADING, Begin
 
@@ -56,7 +56,9 @@ def python(text: str) -> Iterator[Begin]:
     yield from _statements(text, lines, module.body, 1)
 
 
-def _statements(text: str, lines: list[int], body: list[ast.stmt], level: int) -> Iterator[Begin]:
+def _statements(
+    text: str, lines: list[int], body: Sequence[ast.stmt], level: int
+) -> Iterator[Begin]:
     named = False
     for statement in body:
         defines = isinstance(statement, _DEFINITIONS)

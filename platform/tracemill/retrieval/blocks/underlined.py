@@ -44,7 +44,7 @@ def underlined(text: str, *, indented: bool) -> Iterator[Begin]:
             continue
         top = _SIMPLE_TABLE.match(text, at) if tables else None
         bottom = _BORDER.search(text, top.end()) if top else None
-        tables = top is None or bottom is not None
+        tables = tables and (top is None or bottom is not None)
         found = gap.search(text, bottom.end() - 1 if bottom else at)
         end = found.end() if found else len(text)
         if top and bottom:

@@ -63,7 +63,7 @@ def chunk(
     _check(documents, strategy, tokens, overlap)
     settings = _settings(strategy, tokens, overlap, starts)
     hashes = [_hashed(settings, row) for row in documents.select(_READ).iter_rows()]
-    order = pl.DataFrame({"document_hash": hashes}, {"document_hash": pl.String})
+    order = pl.DataFrame(pl.Series("document_hash", hashes, dtype=pl.String))
     order = order.with_row_index("row")
     parts = [_known(order, earlier)]
     known = set(parts[0]["row"].unique())
@@ -81,7 +81,9 @@ def chunk(
             written, held = [], 0
     cut = pl.concat([*parts, _frame(written)]).sort("row", "start")
     taken = documents.select(_TAKEN)[cut["row"]]
-    return cut.hstack(taken).select(list(chunk_schema())).cast(chunk_schema())
+    return cut.hstack(taken).select(
+        [pl.col(name).cast(kind) for name, kind in chunk_schema().items()]
+    )
 
 
 def join(chunks: Iterable[tuple[int, str]]) -> str:
@@ -157,13 +159,13 @@ def _known(order: "pl.DataFrame", earlier: "pl.DataFrame | None") -> "pl.DataFra
         return pl.DataFrame(schema=_cut_schema())
     own = [name for name in _cut_schema() if name != "row"]
     known = earlier.select(own).join(order, on="document_hash", maintain_order="left")
-    return known.select(list(_cut_schema())).cast(_cut_schema())
+    return known.select([pl.col(name).cast(kind) for name, kind in _cut_schema().items()])
 
 
 def _written(document: dict[str, Any], found: Iterable[Span]) -> Iterator[tuple[Any, ...]]:
     text: str = document["text"]
     key, title = document["document_id"], document["title"]
-    pages = document["pages"] or []
+    pages: list[dict[str, int]] = document["pages"] or []
     lines = _Lines(text) if document["by_line"] else None
     for span in found:
         part = text[span.start : span.end]

@@ -5,7 +5,7 @@ Computational Linguistics 23), with the light model's vectors where it counts wo
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tracemill.retrieval.chunks.pieces import PROSE, SENTENCE_END, Marks, Piece, fitting
 
@@ -64,14 +64,15 @@ def sections(vectors: "NDArray[np.float32]", inside: "NDArray[np.bool_]") -> set
 
     if len(vectors) < 2 * WINDOW:
         return set()
-    sums = np.zeros((len(vectors) - 1, vectors.shape[1]))
-    left, right = sums.copy(), sums
+    shape = (len(vectors) - 1, vectors.shape[1])
+    left, right = np.zeros(shape, np.float64), np.zeros(shape, np.float64)
     for away in range(WINDOW):
         left[away:] += vectors[: len(vectors) - 1 - away]
         right[: len(right) - away] += vectors[1 + away :]
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     # Rounded, so that machines that add in another order agree.
-    alike = np.round(np.sum(left * right, axis=1) / np.maximum(lengths, 1e-9), 6)
+    likeness = np.sum(left * right, axis=1) / np.maximum(lengths, 1e-9)
+    alike = cast("NDArray[np.float64]", np.round(likeness, 6))
     depths = _peaks(alike) + _peaks(alike[::-1])[::-1] - 2 * alike
     depths *= np.where(inside[1:], INSIDE, 1.0)
     deep = depths > depths.mean() + DEEP * depths.std()

@@ -65,6 +65,9 @@ def spans(
                 text, _pieces(text, each, marks, strategy, limit, overlap), marks, limit, overlap
             )
         for cut in cuts:
+            if before and cut.start <= before.start:
+                # The chunk that it shares words with had to be cut again.
+                cut = cut._replace(start=before.end)
             for span in _within(text, cut, tokens, starts):
                 if before and span.end <= before.end:
                     continue
