@@ -154,3 +154,16 @@ def test_a_question_finds_what_is_written_otherwise(text: str, language: str, qu
 def test_the_whole_name_beats_its_parts():
     built = lexical.build(["gather in asyncio", "asyncio.gather", "gather"])
     assert lexical.scores(built, "asyncio.gather").argmax() == 1
+
+
+def test_little_words_do_not_count_where_a_chunk_speaks_another_language_or_an_unknown_one():
+    texts = [
+        "The lamp is red when the boiler has no water.",
+        "when are they",
+        "Der Kessel steht im Keller, when ist ein englisches Wort.",
+        *(f"Die Seite {number} handelt von Gärten und Wegen." for number in range(9)),
+    ]
+    languages = ["en", None, *["de"] * 10]
+    found = lexical.scores(lexical.build(texts, languages), "When is the lamp red?")
+    assert found.argmax() == 0
+    assert not found[1:].any()

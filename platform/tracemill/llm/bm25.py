@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracemill.llm.words import ENGLISH, STOP_WORDS, forms, raw_words, stem, take_apart, words
+from tracemill.llm.words import (
+    ENGLISH,
+    STOP_WORDS,
+    Word,
+    forms,
+    raw_words,
+    stem,
+    take_apart,
+    words,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,13 +158,24 @@ def load(folder: Path) -> Any:
 
 
 def _asked(model: Any, question: str, languages: Sequence[str | None]) -> Iterator[tuple[str, ...]]:
-    for word in map(take_apart, raw_words(question)):
+    asked = [take_apart(raw) for raw in raw_words(question)]
+    spoken = _language(asked, languages)
+    for word in asked:
         # Of an identifier that nobody wrote so, the parts are what can be found.
         if word.whole in model.vocab_dict:
             yield (word.whole,)
         for part in word.parts:
+            # Where another language keeps it, it is rare, and would weigh more than all subjects.
+            if not stem(part, spoken):
+                continue
             if any_of := tuple(dict.fromkeys(filter(None, (stem(part, one) for one in languages)))):
                 yield any_of
+
+
+def _language(asked: Sequence[Word], languages: Sequence[str | None]) -> str | None:
+    """Which of these languages a question is in: the one that most of its little words are of."""
+    parts = [part for word in asked for part in word.parts]
+    return max(languages, key=lambda one: sum(not stem(part, one) for part in parts))
 
 
 def _holders(model: Any, form: str) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("ids", "offsets", "spoken", "data", "indices", "pointers")
 _REST = "words.json"
 
@@ -55,7 +55,7 @@ def build(texts: Sequence[str], languages: Sequence[str | None] | None = None) -
 
     Args:
         texts: what is searched of each chunk (`frames.searchable`).
-        languages: of each text, ISO 639-1; None in it: unknown. English where it is left out.
+        languages: of each text, ISO 639-1; what is unknown is read as English.
     """
     import numpy as np
 
@@ -81,7 +81,7 @@ def update(
     """
     import numpy as np
 
-    spoken_now = list(languages) if languages is not None else [words.ENGLISH] * len(texts)
+    spoken_now = [each or words.ENGLISH for each in languages or [None] * len(texts)]
     if not len(texts) == len(spoken_now) == int(np.count_nonzero(rows < 0)):
         raise ValueError(
             f"{np.count_nonzero(rows < 0)} rows are new, with {len(texts)} texts and "
