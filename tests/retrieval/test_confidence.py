@@ -130,7 +130,7 @@ def test_what_is_shipped_says_where_it_comes_from_and_how_well_it_holds(model: s
     fitted = shipped(model)
     assert fitted.model == model
     assert fitted.provenance.keys() >= {"data", "date", "answers", "answer_model", "ece"}
-    assert float(fitted.provenance["ece"]) <= 0.03
+    assert float(fitted.provenance["ece"]) <= 0.05
 
 
 def test_an_unknown_model_gets_the_calibration_for_any() -> None:
