@@ -139,7 +139,7 @@ def _bm25s(stemmer: str | None) -> Callable[[Labelled], Scores]:
         read = {"stopwords": "en", "stemmer": stem, "show_progress": False}
         theirs = bm25s.BM25()
         theirs.index(bm25s.tokenize(squad.paragraphs, **read), show_progress=False)
-        asked = bm25s.tokenize(squad.questions, return_ids=False, **read)
+        asked: Any = bm25s.tokenize(squad.questions, return_ids=False, **read)
         nothing = np.zeros(len(squad.paragraphs), dtype=np.float32)
         return np.array([theirs.get_scores(each) if each else nothing for each in asked])
 

@@ -1,13 +1,18 @@
 """Chunks that hold a question's words together come before those that scatter them."""
 
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.llm.serving import say, serving
+from tracemill.llm.client import Client
+from tracemill.log import EventLog
 from tracemill.retrieval import lexical
-from tracemill.retrieval.rerank import CANDIDATES, by_closeness, closeness
+from tracemill.retrieval.rerank import CANDIDATES, by_closeness, by_provider, closeness
 
 FAR = " ".join(f"filler{n}" for n in range(40))
 TEXTS = [
@@ -72,3 +77,41 @@ def test_candidates_in_another_order_get_the_same_scores(
 def test_no_candidates_have_no_scores():
     none = np.empty(0, dtype=np.int64)
     assert by_closeness(lexical.build(TEXTS), "lock", none, none.astype(float)).shape == (0,)
+
+
+FOUND = pl.DataFrame(
+    {
+        "rank": [1, 2, 3],
+        "score": [0.9, 0.8, 0.7],
+        "title": ["Lyon", "Bread", "Paris"],
+        "headings": [[], [], ["Facts"]],
+        "text": ["It is large.", "It is white.", "It is the capital."],
+    }
+)
+
+
+def test_a_providers_ranking_replaces_ours_and_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results = [{"index": 2, "relevance_score": 0.95}, {"index": 0, "relevance_score": 0.25}]
+    with serving(lambda seen: say({"results": results})) as server, EventLog(tmp_path) as log:
+        monkeypatch.setenv("COHERE_BASE_URL", server.url)
+        monkeypatch.setenv("COHERE_API_KEY", "of-a-test")
+        client = Client(log)
+        ranked = by_provider(client, "cohere/rerank-v3.5", "the capital?", FOUND, 2)
+        client.close()
+        calls = log.sql("SELECT operation, status FROM calls").rows()
+    assert ranked.select("rank", "score", "title").rows() == [(1, 0.95, "Paris"), (2, 0.25, "Lyon")]
+    assert ranked.columns == FOUND.columns
+    [seen] = server.seen
+    assert seen.json["documents"][2] == "Paris\nFacts\nIt is the capital."
+    assert (seen.json["query"], seen.json["top_n"]) == ("the capital?", 2)
+    assert calls == [("rerank", "finished")]
+
+
+def test_nothing_found_is_not_sent(tmp_path: Path):
+    with EventLog(tmp_path) as log:
+        client = Client(log)
+        assert by_provider(client, "cohere/rerank-v3.5", "?", FOUND.clear(), 5).is_empty()
+        client.close()
+        assert log.position() == 0

@@ -112,7 +112,7 @@ def _hits(
     import numpy as np
 
     spans = [words.ids[words.offsets[row] : words.offsets[row + 1]] for row in rows.tolist()]
-    found: list[list[tuple[int, int]]] = [[] for _ in spans]
+    found = [list[tuple[int, int]]() for _ in spans]
     if not term or not spans:
         return found
     ids = np.concatenate(spans)
