@@ -122,8 +122,10 @@ def _hits(
     ends = np.cumsum([len(span) for span in spans])
     row_of = np.searchsorted(ends, places, side="right")
     begins = ends[row_of] - np.array([len(span) for span in spans])[row_of]
-    sides = (row_of, places - begins, asked[near[places]])
-    for row, place, number in zip(*(side.tolist() for side in sides), strict=True):
+    hits: list[list[int]] = np.stack(
+        [row_of, places - begins, asked[near[places]]], axis=1
+    ).tolist()
+    for row, place, number in hits:
         found[row].append((place, term[number]))
     return found
 
