@@ -39,6 +39,21 @@ def test_tokens_begin_inside_the_text_and_never_go_back(text: str):
     assert all(0 <= start < len(text) for start in starts)
 
 
+words = st.sampled_from(
+    [
+        *(" ", "  ", "\n", "\t", "\r", "a", "foo", ".", "\u2581", "<s>", "[CLS]", "\x00", "##"),
+        *("e\u0301", "👨\u200d👩", "日本", "\u0627", "\u00a0", "\u3000", "\u2028", "İ", "x" * 70),
+    ]
+)
+
+
+@given(st.lists(words | st.text(max_size=3), max_size=30).map("".join))
+def test_tokens_begin_where_they_do_when_the_whole_text_is_encoded_at_once(text: str):
+    tokenizer.starts("foo a\n  foo")  # what is remembered of other texts changes nothing
+    encoded = tokenizer._tokenizer().encode(text, add_special_tokens=False)
+    assert tokenizer.starts(text).tolist() == [start for start, _ in encoded.offsets]
+
+
 def test_a_file_that_the_wheel_lacks_is_named():
     with pytest.raises(InputError, match=r"wordllama/weights/none\.bin is not installed"):
         tokenizer.bundled("weights/none.bin")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["OVERLAP", "SMALL", "TOKENS", "Span", "chunk", "join", "searchable", "spans"]
 
 TOKENS, OVERLAP = 512, 50
-# Documents that are cut before their chunks become columns, by their characters.
+# Characters of chunks that are held before they become columns.
 _AT_ONCE = 10_000_000
 
 _READ = ("document_id", "title", "format", "syntax", "pages", "by_line", "text")
@@ -74,11 +74,12 @@ def chunk(
             continue
         syntax = _syntax(document)
         found = spans(document["text"], syntax, strategy, tokens, overlap, starts)
-        written += [(row, hashes[row], *each) for each in _written(document, found)]
-        held += len(document["text"])
-        if held > _AT_ONCE:
-            parts.append(_frame(written))
-            written, held = [], 0
+        for each in _written(document, found):
+            written.append((row, hashes[row], *each))
+            held += len(each[-1])
+            if held > _AT_ONCE:
+                parts.append(_frame(written))
+                written, held = [], 0
     cut = pl.concat([*parts, _frame(written)]).sort("row", "start")
     taken = documents.select(_TAKEN)[cut["row"]]
     return cut.hstack(taken).select(

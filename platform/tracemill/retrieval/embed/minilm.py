@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tracemill.errors import InputError, UsageError
 from tracemill.llm.embedding import InputKind
 from tracemill.retrieval.embed.models import Computed, Model
+from tracemill.tokenizer import Starts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,7 @@ def load(dimensions: int | None = None) -> Model:
         max_tokens=1_000_000,
         lexical_share=LEXICAL_SHARE,
         identity=f"{NAME} {DIMENSIONS} {_FILES[_WEIGHTS][:12]}-{_FILES[_TOKENIZER][:12]}",
-        starts=_starts,
+        starts=_starts(),
         run=_run,
         batch=512,
     )
@@ -118,11 +119,9 @@ def _forward(ids: list[list[int]]) -> "NDArray[np.float32]":
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def _starts(text: str) -> "NDArray[np.int64]":
-    import numpy as np
-
-    offsets = _tokenizer().encode(text, add_special_tokens=False).offsets
-    return np.array([start for start, _ in offsets], dtype=np.int64)
+@cache
+def _starts() -> Starts:
+    return Starts(_tokenizer())
 
 
 @cache
