@@ -4,8 +4,6 @@
 of `unique_records` are what comes next.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 UNIQUE = dg.AssetKey([GROUP, "unique_records"])
 DISTINCT = "distinct_records"
-TEXTS_AT_ONCE = 1_000
+TEXTS_AT_ONCE = 10_000
 
 
 @dg.asset(
@@ -160,8 +158,5 @@ def _embed(texts: list[str], file: IO[bytes]) -> None:
     """Write the vectors of texts. Not by the cache of embeddings: records would fill it for ever."""
     from tracemill.retrieval.embed import compute
 
-    parts = [texts[at : at + TEXTS_AT_ONCE] for at in range(0, len(texts), TEXTS_AT_ONCE)]
-    # Each thread holds some 100 MB of token vectors.
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        for vectors in threads.map(compute, parts):
-            file.write(vectors.tobytes())
+    for at in range(0, len(texts), TEXTS_AT_ONCE):
+        file.write(compute(texts[at : at + TEXTS_AT_ONCE]).tobytes())
