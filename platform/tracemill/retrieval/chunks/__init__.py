@@ -15,7 +15,7 @@ from tracemill import tokenizer
 from tracemill.errors import InputError, UsageError
 from tracemill.retrieval import blocks as blocks_module
 from tracemill.retrieval.chunks.spans import SMALL, Span, spans
-from tracemill.retrieval.frames import chunk_schema, searchable
+from tracemill.retrieval.frames import chunk_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tracemill.retrieval.chunks.pieces import Starts
     from tracemill.retrieval.recipe import Strategy
 
-__all__ = ["OVERLAP", "SMALL", "TOKENS", "Span", "chunk", "join", "searchable", "spans"]
+__all__ = ["OVERLAP", "SMALL", "TOKENS", "Span", "chunk", "join", "spans"]
 
 TOKENS, OVERLAP = 512, 50
 # Characters of chunks that are held before they become columns.
