@@ -47,6 +47,7 @@ ANSWERS = "local/extract"
 TOGETHER = (1, 4)
 """Chunks of one paragraph, and of four: a calibration must not know how long a chunk is."""
 MODULES = 300
+_AFTER = 1_000  # modules are counted from here, articles below
 
 
 class Data(NamedTuple):
@@ -127,13 +128,13 @@ def chunk(document: str, start: int, text: str) -> dict[str, Any]:
 def installed(count: int) -> Data:
     """Docstrings that are installed here: what does a name do, and the entry that tells it.
 
-    Another kind of text, and questions nobody fitted anything to.
+    Another kind of text: identifiers instead of names, entries that resemble each other.
     """
     records = pl.concat([batch.kept for batch in harvest()])
     pages = reference_documents(records)
     pages = pages.with_columns(order=pl.col("title").map_elements(order, pl.Int64)).sort("order")
     pages = pages.filter(pl.col("text").str.len_chars().is_between(500, 40_000)).head(MODULES)
-    groups = {title: number for number, title in enumerate(pages["title"])}
+    groups = {title: _AFTER + number for number, title in enumerate(pages["title"])}
     chunks = [
         chunk(f"{title}/{number}", 0, entry) | {"half": groups[title] % 2, "group": groups[title]}
         for title, text in pages.select("title", "text").iter_rows()
@@ -206,7 +207,8 @@ def fitted(model: str, made: Cases) -> Calibration:
         made.right,
         model=model,
         provenance={
-            "data": "SQuAD 1.1 development set, every question with its article and without it",
+            "data": "SQuAD 1.1 development set and docstrings of Python packages, every question "
+            "with its article or module and without it",
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "answer_model": ANSWERS,
             "ece": round(found.ece, 4),
@@ -262,6 +264,10 @@ def plot(qualities: dict[str, tuple[Quality, Quality]], path: Path) -> None:
     plt.close(figure)
 
 
+def _both(made: Cases, told: np.ndarray) -> tuple[Quality, Quality]:
+    return quality(made.signs[:, 0], made.right), quality(told, made.right)
+
+
 @cache
 def models() -> tuple[str, ...]:
     """The offline models that are installed."""
@@ -282,22 +288,20 @@ def measure(count: int) -> tuple[list[Table], list[Calibration], dict[str, Any]]
             model: [pool.submit(asked, data, model) for data in everything] for model in models()
         }
     for model, futures in made_of.items():
-        *parts, other = (future.result() for future in futures)
-        made = found[model] = pooled(parts)
-        learned.append(fitted(model, made))
-        told = held_out(made.signs, made.right, made.groups)
-        both = quality(made.signs[:, 0], made.right), quality(told, made.right)
-        shown[f"SQuAD, {model}"] = both
-        rows.append(line(f"{model}: SQuAD, articles held out", made, told))
+        parts = [future.result() for future in futures]
+        found[model] = everyone = pooled(parts)
+        learned.append(fitted(model, everyone))
+        told = held_out(everyone.signs, everyone.right, everyone.groups)
+        shown[f"all, {model}"] = _both(everyone, told)
+        rows.append(line(f"{model}: all, articles and modules held out", everyone, told))
         ends = np.cumsum([0, *(len(part.right) for part in parts)])
-        for n, (together, part) in enumerate(zip(TOGETHER, parts, strict=True)):
-            rows.append(line(f"  of these, {together} a chunk", part, told[ends[n] : ends[n + 1]]))
-        told = learned[-1].probabilities(other.signs)
-        shown[f"installed, {model}"] = (
-            quality(other.signs[:, 0], other.right),
-            quality(told, other.right),
-        )
-        rows.append(line(f"{model}: installed documentation", other, told))
+        for n, (data, part) in enumerate(zip(everything, parts, strict=True)):
+            own = told[ends[n] : ends[n + 1]]
+            rows.append(line(f"  of these, {data.name}", part, own))
+        shown[f"installed, {model}"] = _both(parts[-1], told[ends[-2] :])
+        prose = pooled(parts[:-1])
+        other = fit(prose.signs, prose.right, model=model).probabilities(parts[-1].signs)
+        rows.append(line("  installed documentation, by SQuAD alone", parts[-1], other))
     learned.append(fitted(ANY, pooled(list(found.values()))))
     weights = [
         (each.model, *(f"{w:.2f}" for w in each.weights), str(each.provenance["answers"]))

@@ -125,7 +125,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order(pairs: list[tuple[float,
 # Which calibration serves
 
 
-@pytest.mark.parametrize("model", ["local/wordllama", "local/minilm", ANY])
+@pytest.mark.parametrize("model", ["local/wordllama", ANY])
 def test_what_is_shipped_says_where_it_comes_from_and_how_well_it_holds(model: str) -> None:
     fitted = shipped(model)
     assert fitted.model == model
