@@ -195,7 +195,9 @@ def pooled(parts: Sequence[Cases]) -> Cases:
     return Cases(
         *(np.concatenate([part[n] for part in parts]) for n in range(3)),
         asked=sum(part.asked for part in parts),
-        refused=parts[0].refused,
+        refused=tuple(
+            np.average([part.refused for part in parts], axis=0, weights=[p.asked for p in parts])
+        ),
     )
 
 
