@@ -106,6 +106,44 @@ def test_code_that_shows_how_is_quoted_whole_with_what_introduces_it():
     )
 
 
+SCREEN = Passage(
+    2, "README", "The screen shows:\n\n```\nwhen the pool opens threads: when it is built\n```\n"
+)  # fmt: skip
+
+
+def test_code_is_not_quoted_where_words_answer_what_is_no_question_of_how():
+    said = Passage(1, "Pools", "The pool opens its threads when the first call is submitted.")
+    assert reply("extract", asked("When does the pool open threads?", said, SCREEN)).text == (
+        "The pool opens its threads when the first call is submitted. [1]"
+    )
+
+
+def test_code_is_quoted_where_nothing_else_answers():
+    assert (
+        "when it is built"
+        in reply("extract", asked("When does the pool open threads?", SCREEN)).text
+    )
+
+
+REFERENCE = (
+    "paths.open\n==========\n\ndef open(path)\n\nHand back a file that can be read.\n\n"
+    "paths.lock\n==========\n\ndef lock(path)\n\nKeep every other process away until it is freed.\n\n"
+    "paths.owner\n===========\n\ndef owner(path)\n\nHand back the name of who made a file.\n"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What does paths.lock do?", "Keep every other process away until it is freed. [1]"),
+        ("What does paths.owner return?", "Hand back the name of who made a file. [1]"),
+    ],
+)
+def test_what_something_does_stands_below_its_heading(question: str, text: str):
+    passage = Passage(1, "paths > paths.open", REFERENCE)
+    assert reply("extract", asked(question, passage)).text == text
+
+
 def test_nothing_found_is_a_failure_and_not_a_guess():
     assert failure("extract", asked("Who won the cup in 1954?", LOG, CLOCK)) == (
         "no_answer: nothing found: none of 2 passages answers 'Who won the cup in 1954?'"

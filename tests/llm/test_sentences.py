@@ -46,6 +46,39 @@ def test_headings_and_code():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("1. Open it.\n2. Close it.", [("prose", "1. Open it."), ("prose", "2. Close it.")]),
+        ("Tools\n~~~~~\n\nWords.", [("heading", "Tools"), ("prose", "Words.")]),
+        ("Tools are\n~~~\nx = 1.\n~~~", [("prose", "Tools are"), ("code", "x = 1.")]),
+        (
+            "So:\n\n.. code-block:: python\n\n    x = 1",
+            [("prose", "So:"), ("code", "    x = 1")],
+        ),
+        (
+            "Of maps:\n\n   list(d)\n\n      Return all the keys of the map.\n\n   len(d)\n",
+            [
+                ("prose", "Of maps:"),
+                ("code", "   list(d)"),
+                ("prose", "Return all the keys of the map."),
+                ("code", "   len(d)"),
+            ],
+        ),
+        ("**Limits**\n\n**All is well.**", [("heading", "**Limits**"), ("prose", "**All is well.**")]),
+    ],
+)  # fmt: skip
+def test_marks_of_markdown_and_restructuredtext(text: str, parts: list[tuple[str, str]]):
+    assert cut(text) == parts
+
+
+def test_long_code_is_cut_between_lines():
+    lines = "".join(f"value_{n} = compute the {n}th\n" for n in range(60))
+    for kind, part in cut(f"```\n{lines}```"):
+        assert kind == "code"
+        assert set(part.splitlines()) <= set(lines.splitlines())
+
+
 @given(st.lists(st.sampled_from(["Ab. ", "c", "\n", "\n\n", "# H\n", "    x\n", "```\n", "- i\n", "---\n", ">>> y\n", "w " * 400])).map("".join))  # fmt: skip
 def test_they_lie_in_order_and_leave_no_word_out(text: str):
     found = sentences(text)

@@ -55,6 +55,14 @@ def test_each_number_belongs_to_the_sentence_before_it(answer: str, found: list[
     assert cited(answer) == found
 
 
+def test_brackets_between_two_pieces_of_code_cite():
+    answer = "Use the ``psycopg`` driver. [1] Call `request[0]` then. [2]"
+    assert cited(answer) == [
+        Cited("Use the ``psycopg`` driver.", (1,)),
+        Cited("Call `request[0]` then.", (2,)),
+    ]
+
+
 def test_sentences_without_a_source_are_counted():
     assert uncited("Rain falls here. Snow falls there [1]. So:\n\nHail falls nowhere.") == 2
 

@@ -18,12 +18,28 @@ class Kind(NamedTuple):
     """Whether a sentence, the second, may answer such a question, the first; None: code does."""
 
 
+def asks_way(question: str) -> bool:
+    """Whether a question asks how something is done or written, or for an example: code tells."""
+    kind = _kind(question)
+    return kind is not None and kind.name == "way"
+
+
+def asks_what(question: str) -> bool:
+    """Whether a question asks what something is, is for, or does: its summary tells."""
+    kind = _kind(question)
+    return kind is not None and kind.name in ("definition", "purpose")
+
+
 def offers(question: str, sentence: str, *, is_code: bool = False) -> bool:
     """Whether a sentence has what a question asks for; True where it asks for nothing special."""
-    kind = next((kind for kind in KINDS if kind.question.search(question)), None)
+    kind = _kind(question)
     if kind is None:
         return True
     return is_code if kind.offered is None else kind.offered(question, sentence)
+
+
+def _kind(question: str) -> "Kind | None":
+    return next((kind for kind in KINDS if kind.question.search(question)), None)
 
 
 _NUMBER = re.compile(
@@ -43,6 +59,10 @@ _DEFINITION = re.compile(
     r"(?:is|are|was|were|means?|refers? to|denotes?|describes?)\b",
     re.IGNORECASE,
 )
+
+
+# How a function, a class or a method is called, not what it does.
+_SIGNATURE = re.compile(r"\s*(?:(?:async )?def|class) \w+\s*[(:]|[\w.]+\([^()]*\)\W*$")
 
 
 def _asks(pattern: str) -> re.Pattern[str]:
@@ -68,6 +88,15 @@ def _defines(question: str, sentence: str) -> bool:
     return bool(found) and found[1].casefold() in known
 
 
+def is_signature(sentence: str) -> bool:
+    """Whether a sentence is how something is called, not what it does."""
+    return bool(_SIGNATURE.match(sentence))
+
+
+def _tells(_: str, sentence: str) -> bool:
+    return not is_signature(sentence)
+
+
 KINDS = (
     Kind(
         "number",
@@ -87,6 +116,13 @@ KINDS = (
         "definition",
         _asks(r"^\s*(?:what(?:['\u2019]s| is| are| was| were)|define) [\w .'\u2019-]{1,40}\??\s*$"),
         _defines,
+    ),
+    Kind(
+        "purpose",
+        _asks(
+            r"^\s*what (?:do|does|did) .{1,60}? (?:do|return|give|mean)\b|^\s*what(?:['\u2019]s| is| are) .{1,60}? for\?*\s*$"
+        ),
+        _tells,
     ),
     Kind("way", _asks(r"\bhow (?:do|can|to|should|would)\b|\bexample\b"), None),
 )

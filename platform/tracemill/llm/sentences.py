@@ -27,13 +27,19 @@ _UNDERLINE = re.compile(r"([^\w\s])\1{2,}[ \t]*$")
 _ITEM = re.compile(r"[ \t]*(?:[-*+\u2022] |\d{1,3}[.)] |\||:\w[^:]*:)")
 _INDENTED = re.compile(r"(?: {3}|\t)\s*\S")
 _DOCTEST = re.compile(r"\s*(?:>>> |\.\.\. |\$ )")
+# What says that code follows, and nothing else.
+_DIRECTIVE = re.compile(r"\.\. (?:code|code-block|sourcecode|highlight)::[ \t]*[\w+-]*$")
+_BOLD = re.compile(r"\*\*[^*]*[^*.!?]\*\*$")
+_GAP = re.compile(r"\n[ \t]*\n")
 _PLAIN = re.compile(
     r"[\"'(\u201c*]{0,2}[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*[\"')\u201d*]{0,2}[.,;:!?]?"
 )
 _STOP = re.compile(r"[.!?\u3002\uff01\uff1f]+[\"')\]\u201d\u2019]*(?=\s|[\u3002\uff01\uff1f]|$)")
-# No sentence ends here: a letter with a full stop, as in U.S. or J. Smith, and abbreviations.
+# No sentence ends here: a letter with a full stop, as in U.S. or J. Smith, abbreviations, and the
+# number of an item.
 _GOES_ON = re.compile(
-    r"(?:\b[A-Za-z]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Lt|Sgt|Rev|Hon|vs|etc|cf|al|ca|approx"
+    r"(?:(?m:^)[ \t]*\d{1,3}|\b[A-Za-z]"
+    r"|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Lt|Sgt|Rev|Hon|vs|etc|cf|al|ca|approx"
     r"|Fig|Figs|Eq|Eqs|Sec|Ch|Vol|No|Nos|pp|Inc|Ltd|Co|Corp|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec"
     r"|[Ee]\.g|[Ii]\.e))\.$"
 )
@@ -42,19 +48,41 @@ _GOES_ON = re.compile(
 def sentences(text: str) -> list[Sentence]:
     """The sentences of Markdown, reStructuredText or plain text, in order.
 
-    Nothing but white space and lines of marks (fences, underlines) lies between them.
+    Nothing but white space and lines of marks (fences, underlines, `.. code::`) lies between them.
     """
-    return [part for block in _blocks(text) for part in _parts(text, _read(text, block))]
+    return [
+        part
+        for block in _blocks(text)
+        for read in _read(text, block)
+        for part in _parts(text, read)
+    ]
 
 
-def _read(text: str, block: Sentence) -> Sentence:
+def _read(text: str, block: Sentence) -> Iterator[Sentence]:
     """Notes and definitions are indented as code is, and written as prose."""
-    lines = text[block.start : block.end]
-    if block.kind != "code" or not lines[:1].isspace() or _DOCTEST.match(lines):
-        return block
+    above = text.rfind("\n", 0, max(block.start - 1, 0)) + 1
+    fenced = above < block.start and _FENCE.match(text, above)
+    if block.kind != "code" or fenced or not text[block.start].isspace():
+        yield block
+        return
+    held = None
+    gaps = [gap.end() for gap in _GAP.finditer(text, block.start, block.end)]
+    for start, end in zip([block.start, *gaps], [*gaps, block.end], strict=True):
+        kind = "prose" if _is_prose(text[start:end]) else "code"
+        if held and held.kind == kind == "code":
+            held = held._replace(end=end)
+            continue
+        if held:
+            yield held
+        held = Sentence(start, end, kind)
+    if held:
+        yield held
+
+
+def _is_prose(lines: str) -> bool:
     words = lines.split()
     plain = sum(_PLAIN.fullmatch(word) is not None for word in words)
-    return block._replace(kind="prose") if plain >= max(0.75 * len(words), 5) else block
+    return plain >= max(0.75 * len(words), 5) and not _DOCTEST.match(lines)
 
 
 def _blocks(text: str) -> Iterator[Sentence]:
@@ -63,7 +91,7 @@ def _blocks(text: str) -> Iterator[Sentence]:
     fence, blank = "", True
     for line in re.finditer(r"[^\n]*\n|[^\n]+$", text):
         start, end, shown = line.start(), line.end(), line[0].strip()
-        mark = _FENCE.match(line[0])
+        mark = None if _is_underline(text, shown, held) else _FENCE.match(line[0])
         if mark and (not fence or (shown.startswith(fence) and not shown.strip(fence[0]))):
             if held:
                 yield held
@@ -76,6 +104,10 @@ def _blocks(text: str) -> Iterator[Sentence]:
             if held:
                 yield from [held] if blank else _titled(text, held)
             held = None
+        elif _DIRECTIVE.match(shown) and not fence:
+            if held:
+                yield held
+            held, shown = None, ""
         else:
             kind = _kind(line[0], held, fence=bool(fence), blank=blank)
             if held and held.kind == kind and not (kind == "prose" and _ITEM.match(line[0])):
@@ -92,6 +124,13 @@ def _blocks(text: str) -> Iterator[Sentence]:
         yield held
 
 
+def _is_underline(text: str, shown: str, held: Sentence | None) -> bool:
+    """Whether a line of ~ is as long as the line above it: else it opens a fence."""
+    if held is None or held.kind != "prose" or not shown or shown.strip("~"):
+        return False
+    return len(shown) >= len(text[held.start : held.end].rstrip().rpartition("\n")[2])
+
+
 def _titled(text: str, held: Sentence) -> Iterator[Sentence]:
     """What stands above a line of marks: its last line is a heading."""
     last = text.rfind("\n", held.start, held.end - 1) + 1
@@ -103,7 +142,7 @@ def _titled(text: str, held: Sentence) -> Iterator[Sentence]:
 def _kind(line: str, held: Sentence | None, *, fence: bool, blank: bool) -> Kind:
     if fence or _DOCTEST.match(line):
         return "code"
-    if _HEADING.match(line):
+    if _HEADING.match(line) or (blank and _BOLD.match(line.strip())):
         return "heading"
     # Lines that are indented go on with an item; on their own, or after code, they are code.
     goes_on = held is not None and held.kind == "code"
@@ -120,14 +159,21 @@ def _parts(text: str, block: Sentence) -> Iterator[Sentence]:
     ends = [] if block.kind == "code" else list(_ends(text, block))
     for end in (*ends, block.end):
         while end - begin > LONGEST:
-            at = max(
-                text.rfind(" ", begin, begin + LONGEST), text.rfind("\n", begin, begin + LONGEST)
-            )
-            at = at if at > begin else begin + LONGEST
+            at = _cut(text, begin, block.kind)
             yield from _trimmed(text, begin, at, block.kind)
             begin = at
         yield from _trimmed(text, begin, end, block.kind)
         begin = end
+
+
+def _cut(text: str, begin: int, kind: Kind) -> int:
+    """Where what is too long is cut: code at an empty line if there is one, prose at a blank."""
+    last = begin + LONGEST
+    found = [text.rfind(mark, begin + 1, last) for mark in ("\n\n", "\n", " ")]
+    places = [at for at in found if at > begin]
+    if not places:
+        return last
+    return places[0] if kind == "code" else max(places)
 
 
 def _ends(text: str, block: Sentence) -> Iterator[int]:

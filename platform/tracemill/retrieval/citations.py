@@ -26,7 +26,8 @@ _GROUP = re.compile(
     r"\[\d{1,3}(?:\s*[,;\u2013-]\s*\d{1,3})*\](?:\s*\[\d{1,3}(?:\s*[,;\u2013-]\s*\d{1,3})*\])*"
 )
 _NUMBERS = re.compile(r"(\d+)(?:\s*[\u2013-]\s*(\d+))?")
-_CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL)
+# As many backticks close it as open it: reStructuredText writes ``two``.
+_CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1|\Z)|(?<!`)(`{1,2})(?!`)[^\n]*?(?<!`)\2(?!`)", re.DOTALL)
 _FIGURE = re.compile(r"\d+(?:[.,:]\d+)*")
 _NAME = re.compile(r"[^\W\d_a-z]\w+")
 _FIRST = re.compile(r"^\W*([^\W\d_a-z]\w*)(?!\s[^\W\d_a-z])\s")

@@ -6,13 +6,13 @@
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracemill import tokenizer
 from tracemill.errors import CallFailed
 from tracemill.llm import injection, meaning, passages, sentences
-from tracemill.llm.asked_for import offers
+from tracemill.llm.asked_for import asks_way, asks_what, is_signature, offers
 from tracemill.llm.passages import Passage
 from tracemill.llm.providers import Reply
 from tracemill.messages import Request, Text, Usage
@@ -41,8 +41,13 @@ OWN, WITH_BEFORE, PASSAGE, NEAR = 0.35, 0.35, 0.15, 0.15
 OFFERED = 0.1
 # What it gains that says three words which are not in the question: else it only repeats that.
 NEW = 0.1
+# What the first sentence below a heading gains, of what the question and the heading share, where
+# it is asked what something is or does: a summary stands there.
+SUMMARY = 0.15
 # Fewer words that count are a label, not an answer.
 _SHORTEST = 3
+# An introduction with so many says something without its code.
+_WHOLE = 6
 _FOOTNOTE = re.compile(r"\[(\d+)\]")
 
 
@@ -52,8 +57,10 @@ class Sentence(NamedTuple):
     passage: Passage
     text: str
     words: list[str]
-    """Those that count, the passage's title among them: it says what its sentences are about."""
+    """Those that count, its title and heading among them: they say what a sentence is about."""
     is_code: bool
+    below: tuple[str, ...] = ()
+    """The words of the heading whose first sentence it is; else none."""
 
 
 def reply(model: str, request: Request) -> Reply:
@@ -105,9 +112,9 @@ def extract(prompt: str) -> str:
     # Who gives orders to models is quoted only where nobody else answers.
     ordering = [passage for passage in asked.passages if injection.signs(passage.text)]
     clean = [one for one in first.values() if one.passage not in ordering]
-    chosen = _choose(asked.question, clean)
+    chosen = _chosen(asked.question, clean)
     if not chosen and ordering:
-        chosen = _choose(asked.question, list(first.values()))
+        chosen = _chosen(asked.question, list(first.values()))
     if not chosen:
         raise CallFailed("no_answer", _why_nothing(asked.question, len(asked.passages)))
     return _joined(chosen)
@@ -119,6 +126,15 @@ def echo(prompt: str) -> str:
 
 
 MODELS = {"extract": extract, "echo": echo}
+
+
+def _chosen(question: str, given: list[Sentence]) -> list[Sentence]:
+    """Code shows how something is done; what else is asked, it answers only where no words do."""
+    if asks_way(question):
+        return _choose(question, given)
+    calls = asks_what(question)
+    said = [one for one in given if not (one.is_code or (calls and is_signature(one.text)))]
+    return _choose(question, said) or _choose(question, given)
 
 
 def _choose(question: str, given: list[Sentence]) -> list[Sentence]:
@@ -133,6 +149,7 @@ def _choose(question: str, given: list[Sentence]) -> list[Sentence]:
         score
         + OFFERED * offers(question, sentence.text, is_code=sentence.is_code)
         + NEW * min(len(set(sentence.words).difference(asked)), 3) / 3
+        + SUMMARY * (asks_what(question) and _shared(asked, sentence.below))
         for score, sentence in zip(scores, given, strict=True)
     ]
     best = sorted(range(len(given)), key=lambda at: -ranked[at])
@@ -164,23 +181,59 @@ def _scores(asked: list[str], given: list[Sentence]) -> "tuple[list[float], NDAr
     return [float(score) for score in scores], held * share
 
 
+def _shared(some: Sequence[str], others: Sequence[str]) -> float:
+    """How much of two sets of words is in both."""
+    one, other = set(some), set(others)
+    return len(one & other) / max(len(one | other), 1)
+
+
 def _quotable(passage: Passage) -> Iterator[Sentence]:
     """What of a passage can be quoted: no heading, no label, and no order to a model."""
-    title = meaning.words(passage.title)
+    cut = sentences.sentences(passage.text)
+    about = meaning.words(passage.title)
+    below: tuple[str, ...] = ()
     before = ""
-    for start, end, kind in sentences.sentences(passage.text):
+    for (start, end, kind), after in zip(cut, [*cut[1:], None], strict=True):
         text, is_code = passage.text[start:end], kind == "code"
+        if kind == "heading":
+            below = tuple(meaning.words(text))
+            about, before = [*_place(passage, cut[0], start), *below], ""
+            continue
         # A number in brackets would be a citation.
         prose = _FOOTNOTE.sub(r"(\1)", " ".join(text.split()))
         shown = f"```\n{textwrap.dedent(text)}\n```" if is_code else prose
-        if kind == "prose" and shown.endswith(":"):
+        introduces = after is not None and after.kind == "code" and shown[-1] not in ".!?"
+        if not is_code and (shown.endswith(":") or introduces):
             # "Use it so:" says nothing without what follows.
             before = shown
             continue
+        if is_code and len(meaning.words(before)) >= _WHOLE and before.endswith(":"):
+            yield from _said(passage, before.rstrip(":") + ".", about, below)
         shown, before = f"{before}\n{shown}" if before else shown, ""
-        own = meaning.words(shown)
-        if kind != "heading" and len(own) >= _SHORTEST and not injection.signs(shown):
-            yield Sentence(passage, shown, own + title, is_code)
+        yield from _said(passage, shown, about, below, is_code=is_code)
+        below = below if is_code or is_signature(shown) else ()
+
+
+def _place(passage: Passage, first: sentences.Sentence, start: int) -> list[str]:
+    """What the heading at `start` stands under: not the first one, where that is on its level."""
+    above, _, last = passage.title.rpartition(" > ")
+    begins = passage.text[first.start : first.end].strip("# ") == last
+    siblings = begins and _level(passage.text, first.start) == _level(passage.text, start)
+    return meaning.words(above if siblings and start > first.start else passage.title)
+
+
+def _level(text: str, start: int) -> str:
+    """The marks of a heading: those before it, or the line of them below."""
+    line, _, rest = text[start:].partition("\n")
+    return line[: len(line) - len(line.lstrip("#"))] or rest[:1]
+
+
+def _said(
+    passage: Passage, shown: str, about: list[str], below: tuple[str, ...], *, is_code: bool = False
+) -> Iterator[Sentence]:
+    own = meaning.words(shown)
+    if len(own) >= _SHORTEST and not injection.signs(shown):
+        yield Sentence(passage, shown, own + about, is_code, below)
 
 
 def _joined(chosen: list[Sentence]) -> str:
