@@ -7,18 +7,18 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
-from assets import documents, retrieval, service, sources
+from assets import documents, service, sources
 from assets.definitions import defs
 from assets.progress import BuildProgress
 from assets.warehouse import COLLECTIONS, ORIGINS, every
-from tracemill.errors import UsageError
+from tracemill.errors import InputError, UsageError
 from tracemill.files import sweep
 from tracemill.settings import Settings
 
@@ -45,48 +45,92 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
     started = time.monotonic()
     progress = BuildProgress(console, total=len(keys))
     with _instance(settings) as instance, progress.shown():
-        for stage in stages(settings, instance, keys):
-            if not progress.failed:
-                run(settings, instance, stage, progress.follow)
+        _run_all(settings, instance, keys, progress)
     progress.tell_skipped(key.to_user_string() for key in keys)
     ok = not progress.failed
     console.print(_summary(progress, ok, time.monotonic() - started), highlight=False)
     return 0 if ok else 1
 
 
+def _run_all(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    keys: Collection[dg.AssetKey],
+    progress: BuildProgress,
+) -> None:
+    """Make these assets; what has failed keeps only what needs it from being tried."""
+    graph = defs.resolve_asset_graph()
+    failed: set[dg.AssetKey] = set()
+    for stage in stages(keys):
+        left = [key for key in stage.keys if not graph.get_ancestor_asset_keys(key) & failed]
+        if not left:
+            continue
+        try:
+            tags = stage.tags(settings, instance)
+        except InputError as error:
+            progress.tell_failed(f"{stage.name}: {error}")
+            failed |= {*left}
+            continue
+        failed |= broken(run(settings, instance, left, tags, progress.follow), left)
+
+
 class Stage(NamedTuple):
     """What one run can make: Dagster's runs know one kind of partitions."""
 
+    name: str
     keys: Sequence[dg.AssetKey]
-    tags: dict[str, str]
+    partitions: dg.DynamicPartitionsDefinition | None = None
+    parts: Callable[[Settings], Collection[str]] = lambda _: ()
+
+    def tags(self, settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
+        """Those of a run over all partitions. Raises `InputError` when a recipe is wrong."""
+        if self.partitions is None:
+            return {}
+        return every(self.partitions, instance, self.parts(settings))
 
 
-def stages(
-    settings: Settings, instance: dg.DagsterInstance, keys: Collection[dg.AssetKey]
-) -> list[Stage]:
+def stages(keys: Collection[dg.AssetKey]) -> list[Stage]:
     """The runs that make these assets: records, then collections, then what reads of both."""
     graph = defs.resolve_asset_graph()
-    collections = {key for key in keys if graph.get(key).partitions_def == COLLECTIONS}
-    after = {key for key in keys if graph.get_ancestor_asset_keys(key) & set(retrieval.KEYS)}
+    of_collections = {
+        key
+        for key in graph.materializable_asset_keys
+        if graph.get(key).partitions_def == COLLECTIONS
+    }
+    collections = of_collections & {*keys}
+    after = {key for key in keys if graph.get_ancestor_asset_keys(key) & of_collections}
     after -= collections
-    parts = [
-        Stage(
-            sorted(set(keys) - collections - after),
-            every(ORIGINS, instance, sources.origins(settings)),
-        ),
-        Stage(sorted(collections), every(COLLECTIONS, instance, documents.names(settings))),
-        Stage(sorted(after), {}),
+    records = {*keys} - collections - after
+    found = [
+        Stage("records", sorted(records), ORIGINS, sources.origins),
+        Stage("collections", sorted(collections), COLLECTIONS, documents.names),
+        Stage("log and reports", sorted(after)),
     ]
-    return [part for part in parts if part.keys]
+    return [stage for stage in found if stage.keys]
+
+
+def broken(result: dg.ExecuteInProcessResult, keys: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Which of these assets a run did not make, or made so that a check stops what follows."""
+    graph = defs.resolve_asset_graph()
+    made = {event.asset_key for event in result.get_asset_materialization_events()}
+    stopped = {
+        each.asset_key
+        for each in result.get_asset_check_evaluations()
+        if not each.passed
+        and each.severity is dg.AssetCheckSeverity.ERROR
+        and graph.get_check_spec(each.asset_check_key).blocking
+    }
+    return {*keys} - made | stopped
 
 
 def run(
     settings: Settings,
     instance: dg.DagsterInstance,
-    stage: Stage,
+    keys: Sequence[dg.AssetKey],
+    tags: Mapping[str, str],
     follow: Callable[[dg.EventLogEntry], None] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Make what a stage names, in this process; `follow` hears of each event."""
+    """Make these assets in this process; `follow` hears of each event."""
     run_id = str(uuid.uuid4())
     if follow:
         instance.add_event_listener(run_id, follow)
@@ -94,8 +138,8 @@ def run(
         run_config={**QUIET, **_config(settings)},
         instance=instance,
         run_id=run_id,
-        asset_selection=stage.keys,
-        tags={"tracemill/by": "command line", **stage.tags},
+        asset_selection=keys,
+        tags={"tracemill/by": "command line", **tags},
         raise_on_error=False,
     )
 

@@ -15,6 +15,7 @@ from assets import (
     distinct,
     documents,
     evaluation,
+    indexes,
     log,
     quarantine,
     reports,
@@ -27,14 +28,14 @@ from tracemill.errors import InputError
 
 MODULES = [
     *(sources, cleaning, corpus, distinct, splits, quarantine),
-    *(documents, retrieval, evaluation, log, reports),
+    *(documents, retrieval, indexes, evaluation, log, reports),
 ]
 NOTHING_BUILT = dg.SkipReason(
     "nothing has been built yet: run `tracemill build` or Materialize all"
 )
 
 
-RETRIEVAL = dg.AssetSelection.assets(*retrieval.KEYS, evaluation.evaluation)
+RETRIEVAL = dg.AssetSelection.groups(documents.GROUP)
 
 refresh = dg.define_asset_job(
     "refresh",
@@ -86,8 +87,7 @@ def raw_files(
     except InputError as error:
         return dg.SkipReason(str(error))
     tags = every(ORIGINS, context.instance, [*now, *sources.BUILT_IN])
-    records = warehouse.last(sources.raw_records.key)
-    if records is None:
+    if warehouse.last(sources.raw_records.key) is None:
         return NOTHING_BUILT
     read = warehouse.part_inputs(sources.raw_records.key)
     unread = {name for name in now if read.get(name) != now[name]}
@@ -96,7 +96,8 @@ def raw_files(
     context.update_cursor(recipes)
     if not unread and not gone and not changed:
         return dg.SkipReason("warehouse/raw/ is as it was when it was last read")
-    return dg.RunRequest(run_key=_key(now, recipes, records["run"]), tags=tags)
+    made = warehouse.runs([sources.raw_records.key, *(step.key for step in quarantine.STEPS)])
+    return dg.RunRequest(run_key=_key(now, recipes, made), tags=tags)
 
 
 @dg.sensor(
@@ -115,18 +116,18 @@ def document_files(
     except InputError as error:
         return dg.SkipReason(str(error))
     tags = every(COLLECTIONS, context.instance, documents.names(settings))
-    last = warehouse.last(documents.documents.key)
-    if last is None:
+    if warehouse.last(documents.documents.key) is None:
         return NOTHING_BUILT
     read = warehouse.part_inputs(documents.documents.key)
     unread = {name for name in now if read.get(name) != now[name]}
     gone = read.keys() - now.keys() - {documents.INSTALLED}
-    state = _key(told)
-    changed = context.cursor is not None and context.cursor != state
-    context.update_cursor(state)
-    if not unread and not gone and not changed:
+    done = warehouse.part_inputs(evaluation.evaluation.key)
+    untold = {name for name in told if not told[name].items() <= done.get(name, {}).items()}
+    if not unread and not gone and not untold:
         return dg.SkipReason("warehouse/raw/documents/ is as it was when it was last read")
-    return dg.RunRequest(run_key=_key(now, told, last["run"]), tags=tags)
+    # The last step: while a run is under way, its key must stay what it is.
+    made = warehouse.runs([evaluation.evaluation.key])
+    return dg.RunRequest(run_key=_key(now, told, made), tags=tags)
 
 
 def _key(*state: object) -> str:

@@ -18,9 +18,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from assets.build import build
-from assets.documents import INSTALLED, table
+from assets.documents import INSTALLED, names, table
 from assets.progress import bar
-from tracemill.errors import CallFailed
+from tracemill.errors import CallFailed, UsageError
 from tracemill.log import EventLog
 from tracemill.messages import Message, Request
 from tracemill.settings import Settings
@@ -64,7 +64,7 @@ def demo(settings: Settings, console: Console | None = None) -> int:
     with EventLog.open(settings) as log:
         from tracemill.retrieval.collection import open_collection
 
-        index = open_collection(settings.indexes, INSTALLED, log=log)
+        index = open_collection(settings.indexes, _asked_collection(settings), log=log)
         _heading(console, "2  A question to the index")
         _ask_one(settings, log, index, console)
         _heading(
@@ -79,6 +79,14 @@ def demo(settings: Settings, console: Console | None = None) -> int:
     _heading(console, "What to open next")
     _show_next(settings, console)
     return code
+
+
+def _asked_collection(settings: Settings) -> str:
+    """What is installed; where that is left out, the first of the others."""
+    known = names(settings)
+    if not known:
+        raise UsageError(f"nothing to ask: put documents into {settings.raw_documents}")
+    return INSTALLED if INSTALLED in known else known[0]
 
 
 def _ask_one(settings: Settings, log: EventLog, index: "Collection", console: Console) -> None:
@@ -155,7 +163,7 @@ def _ask_whole_document(text: str, settings: Settings, log: EventLog, index: "Co
     from tracemill.llm.client import Client
 
     best = index.search(text, 1).row(0, named=True)
-    documents = pl.scan_parquet(table(settings, INSTALLED, "documents"), glob=False)
+    documents = pl.scan_parquet(table(settings, index.name, "documents"), glob=False)
     wanted = documents.filter(pl.col("document_id") == best["document_id"])
     passage = passages.Passage(1, best["title"], wanted.select("text").collect().item())
     messages = (

@@ -6,7 +6,7 @@ leave, and what cannot be read is in the quarantine with the reason.
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,7 @@ import dagster as dg
 
 from assets import show, sources
 from assets.warehouse import COLLECTIONS, OWNERS, Made, Warehouse, asset_by, code_of
-from tracemill.errors import UsageError
+from tracemill.errors import InputError
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 GROUP = "retrieval"
 INSTALLED = "installed"
 """The collection of what is installed here; it lies not in raw/documents."""
+RECIPES = (".yaml", ".yml")
 LOOSE = "documents"
 """The collection of the files that lie in raw/documents itself."""
 SAMPLE_ROWS = 5
-HARVESTING = ("installed", "public_names", "reference", "sources", "records")
+COUNTED = ("read", "unchanged", "renamed", "deleted")
+HARVESTING = ("installed", "public_names", "reference", "sources", "records", "languages")
 READING = ("frames", "documents", "folder", "extract")
 
 
@@ -45,27 +47,20 @@ class Origin(NamedTuple):
 def origins(settings: Settings) -> dict[str, Origin]:
     """The collections that there should be, by name.
 
-    Raises `InputError` when a recipe is wrong, `UsageError` when a name is taken twice.
+    Raises `InputError` when a recipe is wrong or for nothing, when a name is taken twice or cannot
+    name a collection.
     """
-    from tracemill.retrieval.recipe import collection_recipe
-
-    def recipe(name: str) -> "Collection":
-        files = [raw / f"{name}{suffix}" for suffix in (".yaml", ".yml")]
-        return collection_recipe(next((file for file in files if file.is_file()), files[0]))
-
     raw = settings.raw_documents
     entries = sorted(raw.iterdir()) if raw.is_dir() else []
-    folders = [each for each in entries if each.is_dir() and not each.name.startswith(".")]
-    taken = [each.name for each in folders if each.name in (INSTALLED, LOOSE)]
-    if taken:
-        raise UsageError(
-            f"raw/documents/{taken[0]}: {taken[0]} is a collection of its own, "
-            "give the folder another name"
-        )
-    found = {INSTALLED: Origin(None, True, recipe(INSTALLED))} if settings.harvest_installed else {}
+    folders = {each.name: each for each in entries if each.is_dir() and each.name[0] != "."}
+    _check_names(raw, folders)
+    recipes = _recipes(entries, {INSTALLED, LOOSE, *folders})
+    found: dict[str, Origin] = {}
+    if settings.harvest_installed:
+        found[INSTALLED] = Origin(None, True, recipes[INSTALLED])
     if any(map(_is_document, entries)):
-        found[LOOSE] = Origin(raw, False, _without_recipes(recipe(LOOSE)))
-    return found | {each.name: Origin(each, True, recipe(each.name)) for each in folders}
+        found[LOOSE] = Origin(raw, False, _without_recipes(recipes[LOOSE]))
+    return found | {name: Origin(path, True, recipes[name]) for name, path in folders.items()}
 
 
 def names(settings: Settings) -> list[str]:
@@ -132,7 +127,10 @@ def documents(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Mat
             log.append(event)
         return made
 
-    return warehouse.make_each(context, work, asked, lambda: _document_pages(settings, found))
+    def whole() -> dict[str, str]:
+        return _document_pages(settings, warehouse.parts(context.asset_key))
+
+    return warehouse.make_each(context, work, asked, whole)
 
 
 def table(settings: Settings, name: str, what: str) -> Path:
@@ -159,7 +157,40 @@ def every_file_read(warehouse: Warehouse) -> dg.AssetCheckResult:
 
 
 def _is_document(path: Path) -> bool:
-    return path.is_file() and path.suffix not in (".yaml", ".yml") and path.name[0] != "."
+    return path.is_file() and path.suffix not in RECIPES and path.name[0] != "."
+
+
+def _check_names(raw: Path, folders: Iterable[str]) -> None:
+    from tracemill.retrieval.collection import is_name
+
+    for name in folders:
+        if name in (INSTALLED, LOOSE):
+            raise InputError(
+                f"{raw / name}: {name!r} is the name of a collection of ours: rename the folder"
+            )
+        if not is_name(name) or "..." in name:  # Dagster takes these for a range.
+            raise InputError(f"{raw / name} cannot name a collection: rename the folder")
+
+
+def _recipes(entries: Sequence[Path], names: Iterable[str]) -> "dict[str, Collection]":
+    """The recipe of each collection; the defaults where none lies beside it."""
+    from tracemill.retrieval.recipe import Collection, collection_recipe
+
+    recipes = {name: Collection() for name in names}
+    written: dict[str, Path] = {}
+    for file in (each for each in entries if each.suffix in RECIPES and each.is_file()):
+        if file.stem not in recipes:
+            raise InputError(
+                f"{file} is a recipe for nothing: no folder {file.stem} lies beside it"
+            )
+        if file.stem in written:
+            raise InputError(
+                f"{file.parent} has {written[file.stem].name} and {file.name}, two recipes of one "
+                "collection: keep one"
+            )
+        recipes[file.stem] = collection_recipe(file)
+        written[file.stem] = file
+    return recipes
 
 
 def _without_recipes(recipe: "Collection") -> "Collection":
@@ -208,7 +239,7 @@ def _read(settings: Settings, name: str, origin: Origin) -> Made:
         extraction=origin.recipe.extraction,
         deep=origin.deep,
     )
-    counts = {f"files_{name}": count for name, count in found._asdict().items()}
+    counts = {f"files_{name}": getattr(found, name) for name in COUNTED}
     return _documents_made(settings, name, table(settings, name, "documents"), counts)
 
 
@@ -218,17 +249,19 @@ def _documents_made(
     """What was made of the files; its digest does not change with a file's time alone."""
     import polars as pl
 
+    from tracemill.retrieval.extract import version
+
     refused = settings.quarantined_documents(name)
     frame = pl.scan_parquet(documents, glob=False).drop("modified_ns", "text").collect()
     rows = "\n".join(frame.sort("document_id").write_ndjson().splitlines())
+    left_out = pl.scan_parquet(refused, glob=False).select(pl.len()).collect().item()
     return Made(
-        digest=hashlib.sha256(rows.encode()).hexdigest(),
+        # A text follows from the bytes of its file and from who reads them.
+        digest=hashlib.sha256(f"{version()}\n{rows}".encode()).hexdigest(),
         rows=frame.height,
         files=(documents, refused),
-        facts={
-            **counts,
-            "refused": pl.scan_parquet(refused, glob=False).select(pl.len()).collect().item(),
-        },
+        facts={"refused": left_out},
+        did=counts,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets import documents, retrieval, show, sources
+from assets import documents, indexes, show, sources
 from assets.warehouse import COLLECTIONS, OWNERS, Made, Warehouse, asset_by, code_of
 from tracemill.files import write_text_atomically
 from tracemill.settings import Settings
@@ -23,20 +23,24 @@ if TYPE_CHECKING:
 ANSWERS = "local/extract"
 """Who answers labelled questions: it needs no key, so that every build can ask."""
 PARTS = (
-    *("questions", "relevance", "metrics", "evaluate", "judge", "answer", "citations"),
-    *("confidence", "lexical", "fusion", "collection"),
+    *("questions", "relevance", "metrics", "evaluate", "judge", "answer", "packing", "citations"),
+    *("confidence", *indexes.PARTS),
+)
+ANSWERING = (
+    *("asked_for", "bm25", "injection", "meaning", "passages", "sentences", "words"),
+    "providers.local",
 )
 
 
-def told(settings: Settings) -> dict[str, list[str]]:
-    """Collection -> its recipe, and a digest of its labelled questions."""
+def told(settings: Settings) -> dict[str, dict[str, str]]:
+    """Collection -> what people said of it: its recipe, and a digest of its labelled questions."""
     from tracemill.retrieval.questions import questions_file
 
     return {
-        name: [
-            origin.recipe.model_dump_json(),
-            sources.fingerprint(questions_file(settings, name)),
-        ]
+        name: {
+            "recipe": origin.recipe.model_dump_json(),
+            "questions": sources.fingerprint(questions_file(settings, name)),
+        }
         for name, origin in documents.origins(settings).items()
     }
 
@@ -47,8 +51,13 @@ def told(settings: Settings) -> dict[str, list[str]]:
     group_name=documents.GROUP,
     owners=OWNERS,
     kinds={"polars"},
-    code_version=code_of(__name__, *(f"tracemill.retrieval.{name}" for name in PARTS)),
-    deps=[retrieval.chunk_index],
+    code_version=code_of(
+        __name__,
+        *(f"tracemill.retrieval.{name}" for name in PARTS),
+        *(f"tracemill.llm.{name}" for name in ANSWERING),
+        "tracemill.tokenizer",
+    ),
+    deps=[indexes.chunk_index],
 )
 def evaluation(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """At which rank the right passage comes, by collection: recall, MRR, nDCG.
@@ -60,7 +69,7 @@ def evaluation(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
     from tracemill.retrieval.questions import labelled
 
     settings = warehouse.settings
-    parts, state = warehouse.parts(retrieval.chunk_index.key), told(settings)
+    parts, state = warehouse.parts(indexes.chunk_index.key), told(settings)
 
     def work(name: str) -> Made:
         with warehouse.open_log() as log:
@@ -92,10 +101,15 @@ def evaluation(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
         return Made(digest=made.event.event_id, rows=made.event.questions, files=(file,))
 
     asked = {
-        name: {retrieval.chunk_index.key.to_user_string(): digest, "questions": state[name][1]}
+        name: {indexes.chunk_index.key.to_user_string(): digest, **state[name]}
         for name, digest in parts.items()
+        if name in state
     }
-    return warehouse.make_each(context, work, asked, lambda: _pages(settings, sorted(asked)))
+
+    def whole() -> dict[str, str]:
+        return _pages(settings, sorted(warehouse.parts(context.asset_key)))
+
+    return warehouse.make_each(context, work, asked, whole)
 
 
 @dg.asset_check(asset=evaluation)

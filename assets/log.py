@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import evaluation, retrieval, show, sources, splits
+from assets import evaluation, indexes, retrieval, show, sources, splits
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.log import EventLog
 
@@ -26,7 +26,7 @@ COSTS = "SELECT * FROM costs_by_day ORDER BY day, provider, request_model"
         sources.raw_records,
         splits.training_splits,
         retrieval.embeddings,
-        retrieval.chunk_index,
+        indexes.chunk_index,
         evaluation.evaluation,
     ],
 )

@@ -36,7 +36,7 @@ def bar(console: Console, unit: str) -> Progress:
 
 @dataclass
 class BuildProgress:
-    """Follows the events of one run, and counts what was made, kept as it was, or failed."""
+    """Follows the events of the runs of a build, and counts what was made, kept as it was, or failed."""
 
     console: Console
     total: int
@@ -70,12 +70,17 @@ class BuildProgress:
         elif event.event_type is Type.STEP_FAILURE:
             self._broke(event)
 
+    def tell_failed(self, why: str) -> None:
+        """Show why a run could not begin."""
+        self.failed.append(why)
+        self.console.print(f"  [red]✗ {escape(why)}[/]", highlight=False, soft_wrap=True)
+
     def tell_skipped(self, names: Iterable[str]) -> None:
         """Show which of these assets the run did not come to: Dagster says it in no event."""
         seen = {*self.made, *self.unchanged, *self.failed}
         self.skipped = [name for name in names if name not in seen]
         for name in self.skipped:
-            self._line("yellow", "-", name, "not tried: what it needs has failed")
+            self._line("yellow", "-", name, "skipped: what it needs has failed")
 
     def _finished(self, event: dg.DagsterEvent) -> None:
         metadata = event.materialization.metadata

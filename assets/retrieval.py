@@ -1,18 +1,17 @@
-"""From documents to a collection that answers with its sources: cut, embed, index.
+"""From documents to vectors: texts are cut into chunks, and chunks are embedded.
 
-Each collection takes this road on its own, and only what changed takes it again: files that were
-edited are read, new chunks are embedded, and what is gone leaves the index.
+Each collection takes this road on its own, and only what changed takes it again.
 """
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets import show
-from assets.documents import GROUP, SAMPLE_ROWS, all_rows, documents, origins, table
+from assets.documents import GROUP, SAMPLE_ROWS, Origin, all_rows, documents, origins, table
 from assets.warehouse import COLLECTIONS, OWNERS, Made, Warehouse, asset_by, code_of
+from tracemill.errors import UsageError
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     owners=OWNERS,
     kinds={"polars", "parquet"},
     code_version=code_of(
-        __name__, *(f"tracemill.retrieval.{name}" for name in ("frames", "blocks", "chunks"))
+        __name__,
+        *(f"tracemill.retrieval.{name}" for name in ("frames", "blocks", "chunks", "embed")),
+        "tracemill.tokenizer",
     ),
     deps=[documents],
 )
@@ -69,7 +70,7 @@ def chunks(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materi
         )
 
     def whole() -> dict[str, str]:
-        rows = all_rows(settings, "chunks", parts)
+        rows = all_rows(settings, "chunks", warehouse.parts(context.asset_key))
         sample = rows.select("title", "headings", "start", "end", "text").head(SAMPLE_ROWS)
         tokens = rows.select("tokens").collect().to_series()
         return {
@@ -83,6 +84,7 @@ def chunks(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materi
             "recipe": found[name].recipe.model_dump_json(include={"chunking", "model"}),
         }
         for name, digest in parts.items()
+        if name in found
     }
     return warehouse.make_each(context, work, asked, whole)
 
@@ -93,7 +95,11 @@ def chunks(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materi
     group_name=GROUP,
     owners=OWNERS,
     kinds={"numpy", "parquet"},
-    code_version=code_of(__name__, "tracemill.retrieval.embed", "tracemill.tokenizer"),
+    code_version=code_of(
+        __name__,
+        *(f"tracemill.retrieval.{name}" for name in ("frames", "embed")),
+        "tracemill.tokenizer",
+    ),
     deps=[chunks],
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
@@ -139,8 +145,8 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
             digest=written.digest,
             rows=written.rows,
             files=(written.path,),
-            facts={
-                "model": model.name,
+            facts={"model": model.name, "dimensions": model.dimensions},
+            did={
                 "computed": made.computed,
                 "from_cache": frame.height - made.computed,
                 "duration_ms": round(event.latency_ms),
@@ -148,9 +154,10 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
         )
 
     def whole() -> dict[str, str]:
-        sample = all_rows(settings, "chunks", parts).select("chunk_id", "title", "text")
+        names = sorted(warehouse.parts(context.asset_key))
+        sample = all_rows(settings, "chunks", names).select("chunk_id", "title", "text")
         rows = sample.head(SAMPLE_ROWS).collect()
-        likeness = pl.concat([_likeness(settings, name) for name in sorted(parts)])
+        likeness = pl.concat([_likeness(settings, name) for name in names])
         return {
             "sample": show.sample(rows),
             "plot": show.histogram("Likeness of neighbouring chunks", likeness, "cosine"),
@@ -160,95 +167,12 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
         name: {
             chunks.key.to_user_string(): digest,
             "recipe": found[name].recipe.model_dump_json(include={"model", "dimensions"}),
+            "weights": weights(found[name]),
         }
         for name, digest in parts.items()
+        if name in found
     }
     return warehouse.make_each(context, work, asked, whole)
-
-
-@asset_by(
-    COLLECTIONS,
-    key_prefix=GROUP,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"hnswlib"},
-    code_version=code_of(
-        __name__,
-        *(
-            f"tracemill.retrieval.{name}"
-            for name in ("frames", "collection", "lexical", "fusion", "filters")
-        ),
-    ),
-    deps=[chunks, embeddings],
-)
-def chunk_index(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """Collections that questions are put to: words and vectors over all chunks.
-
-    Only what changed is added and taken out; a version serves once it has passed its recall check.
-    """
-    import polars as pl
-
-    from tracemill.events import IndexBuilt
-    from tracemill.retrieval.collection import create
-
-    settings = warehouse.settings
-    found = origins(settings)
-    cut, embedded = warehouse.parts(chunks.key), warehouse.parts(embeddings.key)
-
-    def work(name: str) -> Made:
-        recipe = found[name].recipe
-        frame = pl.read_parquet(table(settings, name, "chunks"), glob=False)
-        vectors = pl.read_parquet(table(settings, name, "embeddings"), glob=False)["vector"]
-        with warehouse.open_log() as log:
-            before = create(
-                settings.indexes,
-                name,
-                model=recipe.model,
-                dimensions=recipe.dimensions,
-                vectors=recipe.vectors,
-                lexical_share=recipe.lexical_share,
-                min_recall=recipe.min_recall,
-                log=log,
-                cache=settings.cache,
-                exist_ok=True,
-            )
-            made = before.replace(frame, vectors.to_numpy())
-            held, now = set(before.chunks["chunk_id"]), set(frame["chunk_id"])
-            event = IndexBuilt(
-                name=name,
-                digest=made.digest,
-                chunks=len(made),
-                dimensions=made.dimensions,
-                embedding_model=made.model,
-                recall_at_10=made.recall_at_10,
-                documents=frame["document_id"].n_unique(),
-                added=len(now - held),
-                deleted=len(held - now),
-                **warehouse.origin(context),
-            )
-            log.append(event)
-        home = settings.collection(name)
-        return Made(
-            digest=made.digest,
-            rows=len(made),
-            files=(home / "current", home / made.digest / "manifest.json"),
-            facts={"added": len(now - held), "deleted": len(held - now)},
-        )
-
-    asked = {
-        name: {
-            chunks.key.to_user_string(): cut[name],
-            embeddings.key.to_user_string(): embedded[name],
-            "recipe": found[name].recipe.model_dump_json(
-                include={"vectors", "min_recall", "lexical_share"}
-            ),
-        }
-        for name in cut.keys() & embedded.keys()
-    }
-    return warehouse.make_each(context, work, asked, lambda: _index_pages(settings, sorted(asked)))
-
-
-KEYS = [documents.key, chunks.key, embeddings.key, chunk_index.key]
 
 
 @dg.asset_check(asset=embeddings, blocking=True)
@@ -258,9 +182,10 @@ def vectors_fit(warehouse: Warehouse) -> dg.AssetCheckResult:
     import polars as pl
 
     settings = warehouse.settings
+    found = origins(settings)
     problems: list[str] = []
     total = 0
-    for name in sorted(warehouse.parts(embeddings.key)):
+    for name in sorted(warehouse.parts(embeddings.key).keys() & found.keys()):
         frame = pl.read_parquet(table(settings, name, "embeddings"), glob=False)
         wanted = pl.read_parquet(table(settings, name, "chunks"), columns=["chunk_id"], glob=False)
         lengths = np.linalg.norm(frame["vector"].to_numpy(), axis=1)
@@ -270,6 +195,9 @@ def vectors_fit(warehouse: Warehouse) -> dg.AssetCheckResult:
             problems.append(f"{name}: {frame.height} vectors for {wanted.height} chunks")
         if frame["chunk_id"].n_unique() < frame.height:
             problems.append(f"{name}: a chunk has two vectors")
+        width, asked = frame["vector"].to_numpy().shape[1], _dimensions(warehouse, name)
+        if width != asked:
+            problems.append(f"{name}: vectors of {width} numbers, the model has {asked}")
         if odd:
             problems.append(f"{name}: {odd} vectors are not of length 1")
     return dg.AssetCheckResult(
@@ -279,33 +207,23 @@ def vectors_fit(warehouse: Warehouse) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=chunk_index, blocking=True)
-def index_holds(warehouse: Warehouse) -> dg.AssetCheckResult:
-    """What serves is whole, holds the chunks of today and no others, and finds the nearest."""
-    import polars as pl
+def weights(origin: Origin) -> str:
+    """Which model embeds: the one of a name is another after an update of its package."""
+    from tracemill.retrieval import embed
 
-    from tracemill.retrieval.collection import open_collection
+    recipe = origin.recipe
+    try:
+        return embed.model(recipe.model, dimensions=recipe.dimensions).identity
+    except (
+        UsageError
+    ):  # A provider's, whose name is all that is known; or one to be told by `work`.
+        return recipe.model
 
-    settings = warehouse.settings
-    problems: list[str] = []
-    recalls: dict[str, float] = {}
-    for name in sorted(warehouse.parts(chunk_index.key)):
-        held = open_collection(settings.indexes, name)
-        wanted = pl.read_parquet(table(settings, name, "chunks"), columns=["chunk_id"], glob=False)
-        recalls[name] = held.recall_at_10
-        stale = set(held.chunks["chunk_id"]) ^ set(wanted["chunk_id"])
-        least = origins(settings)[name].recipe.min_recall
-        if held.degraded:
-            problems.append(held.degraded)
-        if stale:
-            problems.append(f"{name}: {len(stale)} chunks are stale or missing")
-        if held.recall_at_10 < least:
-            problems.append(f"{name}: recall at 10 is {held.recall_at_10:.3f}, {least} is asked")
-    return dg.AssetCheckResult(
-        passed=not problems,
-        description="; ".join(problems) or f"{len(recalls)} collections, nothing stale",
-        metadata={f"recall_at_10/{name}": recall for name, recall in recalls.items()},
-    )
+
+def _dimensions(warehouse: Warehouse, name: str) -> int:
+    """What the model gave when a collection was embedded."""
+    record = warehouse.last(embeddings.key, name)
+    return record["made"]["facts"]["dimensions"] if record else 0
 
 
 def _earlier(settings: Settings, name: str, what: str) -> "pl.DataFrame | None":
@@ -320,30 +238,3 @@ def _likeness(settings: Settings, name: str) -> "pl.Series":
 
     vectors = pl.read_parquet(table(settings, name, "embeddings"), glob=False)["vector"].to_numpy()
     return pl.Series("likeness", (vectors[:-1] * vectors[1:]).sum(axis=1), dtype=pl.Float32)
-
-
-def _index_pages(settings: Settings, names: Sequence[str]) -> dict[str, str]:
-    import polars as pl
-
-    from tracemill.retrieval.collection import open_collection
-
-    rows = [
-        {
-            "collection": held.name,
-            "chunks": len(held),
-            "documents": held.manifest.documents,
-            "model": held.model,
-            "recall_at_10": round(held.recall_at_10, 4),
-            "version": held.digest,
-        }
-        for held in (open_collection(settings.indexes, name) for name in names)
-    ]
-    return {
-        "sample": show.sample(pl.DataFrame(rows), rows=40),
-        "plot": show.bars(
-            "Chunks by collection",
-            [str(row["collection"]) for row in rows],
-            [int(row["chunks"]) for row in rows],
-            "chunks",
-        ),
-    }

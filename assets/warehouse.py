@@ -8,7 +8,7 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from dagster._core.storage.tags import (
 )
 from pydantic import Field
 
+from tracemill.errors import InputError, TracemillError
 from tracemill.files import write_text_atomically
 from tracemill.log import EventLog
 from tracemill.settings import Settings
@@ -46,6 +47,8 @@ class Made:
     """Where; an asset with a missing file is made again."""
     facts: Mapping[str, Fact] = field(default_factory=dict)
     """Numbers and short texts for the asset's page."""
+    did: Mapping[str, int] = field(default_factory=dict)
+    """What it took, for the asset's page: 0 for a part that was left as it was."""
     pages: Mapping[str, str] = field(default_factory=dict)
     """Markdown for the asset's page: samples and plots."""
     notebook: Path | None = None
@@ -161,7 +164,8 @@ class Warehouse(dg.ConfigurableResource):
     ) -> dg.MaterializeResult:
         """`make` for each part (origin, collection) of the run: an unchanged one is left as it is.
 
-        What a part left that is no longer there is deleted.
+        What a part left that is no longer there is deleted. A part that fails stops no other one:
+        then it raises `InputError` at the end.
 
         Args:
             work: makes one part.
@@ -177,11 +181,30 @@ class Warehouse(dg.ConfigurableResource):
                 f"there is no {kind} {' or '.join(sorted(wanted))}: "
                 "it is not in raw/, or what comes before this asset has not read it yet"
             )
+        done: set[str] = set()
+        failed: dict[str, TracemillError] = {}
         for origin in sorted(wanted & inputs.keys()):
-            self._once(context, partial(work, origin), inputs[origin], origin)
-        made = [part["made"] for part in self._parts(context.asset_key).values()]
+            try:
+                _, unchanged = self._once(context, partial(work, origin), inputs[origin], origin)
+            except TracemillError as error:
+                failed[origin] = error
+            else:
+                done |= set() if unchanged else {origin}
+        if failed:
+            told = "; ".join(f"{origin}: {error}" for origin, error in failed.items())
+            raise InputError(told) from next(iter(failed.values()))
+        made = {origin: part["made"] for origin, part in self._parts(context.asset_key).items()}
         digests = self.parts(context.asset_key)
-        return self.make(context, lambda: _total(made, whole() if made else {}), digests)
+        return self.make(context, lambda: _total(made, done, whole() if made else {}), digests)
+
+    def forget(self, key: dg.AssetKey, part: str) -> None:
+        """Have a part made again, whatever its inputs are."""
+        self._record(key, part).unlink(missing_ok=True)
+
+    def runs(self, keys: Iterable[dg.AssetKey]) -> list[str | None]:
+        """The run that last made each of these assets; None for one that was never made."""
+        records = (self.last(key) for key in keys)
+        return [record and record["run"] for record in records]
 
     def _forget(self, key: dg.AssetKey, origins: Collection[str]) -> None:
         for origin, record in self._parts(key).items():
@@ -213,6 +236,7 @@ class Warehouse(dg.ConfigurableResource):
             **rows,
             "unchanged": unchanged,
             **made["facts"],
+            **made.get("did", {}),
             **{name: dg.MetadataValue.md(text) for name, text in made["pages"].items()},
         }
         if made["notebook"]:
@@ -242,17 +266,20 @@ class Warehouse(dg.ConfigurableResource):
         write_text_atomically(self._record(key, part), json.dumps(record, indent=1))
 
 
-def _total(made: Sequence[dict], pages: Mapping[str, str]) -> Made:
+def _total(made: Mapping[str, dict], done: Collection[str], pages: Mapping[str, str]) -> Made:
     """Parts as one: rows and counts summed, the digest of their digests."""
-    facts: Counter[str] = Counter()
-    for part in made:
+    facts, did = Counter[str](), Counter[str]()
+    for name, part in made.items():
         facts.update({k: v for k, v in part["facts"].items() if not isinstance(v, str)})
-    digests = "\n".join(part["digest"] for part in made)
+        took = part.get("did", {})
+        did.update(took if name in done else dict.fromkeys(took, 0))
+    digests = "\n".join(part["digest"] for part in made.values())
     return Made(
         digest=hashlib.sha256(digests.encode()).hexdigest(),
-        rows=sum(part["rows"] for part in made),
+        rows=sum(part["rows"] for part in made.values()),
         files=(),
         facts=dict(facts),  # asdict would make tuples of a Counter
+        did=dict(did),
         pages=pages,
     )
 

@@ -558,6 +558,7 @@ class RetrievalEvaluated(Happened):
     index_digest: Label
     """The version."""
     embedding_model: Label
+    """That of the collection, as provider/model."""
     mode: Literal["hybrid", "dense", "lexical"]
     """How it was searched."""
     dataset_digest: Label

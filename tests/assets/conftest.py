@@ -78,8 +78,12 @@ def materialize() -> Materialize:
 
     def run(settings: Settings) -> Runs:
         with dg.DagsterInstance.ephemeral() as instance:
-            stages = build.stages(settings, instance, keys)
-            return Runs([build.run(settings, instance, stage) for stage in stages])
+            return Runs(
+                [
+                    build.run(settings, instance, stage.keys, stage.tags(settings, instance))
+                    for stage in build.stages(keys)
+                ]
+            )
 
     return run
 

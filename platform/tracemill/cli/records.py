@@ -21,10 +21,11 @@ LEAST_DIGITS = 4
 PLACE = r"(?: starting)?(?: at)? at character \d+$"
 """Where in a line JSON ends, which would make many reasons of one."""
 NOTHING = "nothing was left out"
-COLUMNS = dict.fromkeys(
-    ("step", "origin", "source", "record_id", "reason", "text", "kept_id", "evaluation", "shared"),
-    str,
-)
+COLUMNS = {
+    **dict.fromkeys(("step", "origin", "source", "record_id", "reason", "text", "kept_id"), str),
+    **dict.fromkeys(("jaccard", "similarity"), float),
+    **dict.fromkeys(("evaluation", "shared"), str),
+}
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 
 

@@ -16,14 +16,14 @@ from tracemill.retrieval.collection import versions as _versions
 from tracemill.retrieval.collection.collection import Collection
 from tracemill.retrieval.collection.search import Mode
 from tracemill.retrieval.collection.vectors import Kind
-from tracemill.retrieval.collection.versions import Terms
+from tracemill.retrieval.collection.versions import Terms, is_name
 from tracemill.retrieval.filters import Where
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
     from tracemill.retrieval.embed import Model
 
-__all__ = ["Collection", "Mode", "Where", "collections", "create", "open_collection"]
+__all__ = ["Collection", "Mode", "Where", "collections", "create", "is_name", "open_collection"]
 
 MIN_RECALL = 0.95
 

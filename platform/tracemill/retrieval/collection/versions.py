@@ -33,7 +33,9 @@ KEPT = 3
 STAGED = 3
 """So do the newest of those that were written and do not serve."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+MOST_NAME_BYTES = 100
+
+_NAME = re.compile(r"[^\W_][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _checked: set[tuple[object, ...]] = set()
 """Files whose digest this process has compared, by path, inode, size and time of change."""
@@ -82,10 +84,18 @@ class Manifest:
     format: int = FORMAT
 
 
+def is_name(name: str) -> bool:
+    """Whether a collection can have this name: that of a folder, begun with a letter or a digit."""
+    return _NAME.fullmatch(name) is not None and len(name.encode()) <= MOST_NAME_BYTES
+
+
 def home(folder: Path, name: str) -> Path:
     """The folder of a collection; `UsageError` for a name that cannot be a folder's."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot name a collection: use letters, digits, '-' and '_'")
+    if not is_name(name):
+        raise UsageError(
+            f"{name!r} cannot name a collection: it must begin with a letter or a digit, hold no "
+            f"slash and no control character, and take at most {MOST_NAME_BYTES} bytes"
+        )
     return folder / name
 
 
