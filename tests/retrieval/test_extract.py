@@ -2,6 +2,8 @@
 
 import gzip
 import re
+import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from tests.retrieval import made_files
 from tests.retrieval.made_files import SENTENCE
 from tracemill.errors import InputError
 from tracemill.retrieval.extract import Extracted, Page, properties
+from tracemill.retrieval.extract.decode import clean
 from tracemill.retrieval.extract.files import read_file
 
 CREATED, MODIFIED = "2024-01-02T03:04:05+00:00", "2025-01-02T03:04:05+00:00"
@@ -338,6 +341,20 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"x" * 11)
     with pytest.raises(InputError, match="too large: 11 bytes, more than max_bytes 10"):
         read_file(tmp_path / "a.txt", 10)
+
+
+def test_a_large_text_is_cleaned_as_a_small_one_in_little_memory() -> None:
+    line = "Oil the pump, cafe\u0301 keeper\x00 \r\n"
+    text = line * 100_000 + "\U0001f600"
+    whole = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\x00", ""))
+    tracemalloc.start()
+    try:
+        found = clean(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == whole
+    assert peak < 8 * len(text)  # Once in characters of four bytes, and once in pieces.
 
 
 def test_aliases_in_front_matter_do_not_multiply(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ memory costs itself alone. Whatever happens there ends as an `Extracted` or as a
 
 from typing import Any, NamedTuple
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change that gives other text for the same file."""
 
 

@@ -6,6 +6,7 @@ A wrong guess would put gibberish into every answer, so that a doubtful one is r
 import codecs
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from tracemill.errors import InputError
 
@@ -20,6 +21,8 @@ _DECLARED = re.compile(
     rb"""(?:charset|coding|encoding)\s*[=:]\s*["']?\s*([\w.-]{3,20})""", re.IGNORECASE
 )
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PIECE = 1 << 20
 MOST_LOOKED_AT = 1_000_000
 ENCODINGS = {
     "cp932": "ja",
@@ -58,14 +61,29 @@ def clean(text: str) -> str:
 
     Raises `InputError` when much of it is control characters or what could not be decoded.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in set(text)):
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    plain = _CONTROL.sub("", text) if _CONTROL.search(text) else text
-    damaged = len(text) - len(plain) - text.count("\x0c") + plain.count("\ufffd")
+    pieces: list[str] = []
+    damaged = 0
+    for raw in _pieces(text):
+        piece = raw.replace("\r\n", "\n").replace("\r", "\n")
+        plain = _CONTROL.sub("", piece)
+        damaged += len(piece) - len(plain) - piece.count("\x0c") + plain.count("\ufffd")
+        pieces.append(plain if plain.isascii() else unicodedata.normalize("NFC", plain))
     if damaged > max(4, MOST_UNREADABLE * len(text)):
         raise InputError("no readable text: control characters and signs without meaning")
-    return unicodedata.normalize("NFC", plain)
+    return "".join(pieces)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Some lines at a time, in characters that UTF-8 can hold: what a text takes on its way through
+    is a few times its size otherwise. Nothing is composed across a newline."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE) + 1 or len(text)
+        piece = text[start:end]
+        if not piece.isascii() and _SURROGATE.search(piece):
+            piece = piece.encode("utf-8", "replace").decode("utf-8")
+        yield piece
+        start = end
 
 
 def _strictly(content: bytes, name: str) -> str:

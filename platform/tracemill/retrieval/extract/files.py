@@ -42,7 +42,7 @@ def read_file(path: Path, max_bytes: int) -> Read:
         name, content = _unpacked(path.name, content, max_bytes)
         kind = kinds.kind_of(name, content)
         extracted = _extracted(kind, content)
-        if not extracted.text.strip():
+        if not extracted.text or extracted.text.isspace():
             raise InputError("the file is empty: blanks only")
     except InputError as error:
         return Read(None, str(error), _sample(content), size, digest, modified_ns)
