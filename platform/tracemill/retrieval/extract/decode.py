@@ -22,7 +22,7 @@ _DECLARED = re.compile(
 )
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 MOST_LOOKED_AT = 1_000_000
 ENCODINGS = {
     "cp932": "ja",
