@@ -77,7 +77,7 @@ def evaluation(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
             read = labelled(settings, name)
             questions = read.frame if read else _self_made(settings, collection)
             if questions.is_empty():
-                return _nothing_asked(settings, name)
+                return _nothing_asked(settings, collection)
             made = evaluate(
                 collection,
                 questions,
@@ -143,12 +143,12 @@ def _self_made(settings: Settings, collection: "Collection") -> "pl.DataFrame":
     return from_records(records.select(question(), answer()).collect())
 
 
-def _nothing_asked(settings: Settings, name: str) -> Made:
+def _nothing_asked(settings: Settings, collection: "Collection") -> Made:
     said = {"metrics": {}, "questions": 0, "labelled": False, "refused": 0, "lost": 0}
     lines = ["its text is too short to make questions of"]
-    file = _file(settings, name)
+    file = _file(settings, collection.name)
     write_text_atomically(file, json.dumps({**said, "passed": True, "lines": lines}, indent=1))
-    return Made(digest="nothing asked", rows=0, files=(file,))
+    return Made(digest=f"nothing asked of {collection.digest}", rows=0, files=(file,))
 
 
 def _file(settings: Settings, name: str) -> Path:

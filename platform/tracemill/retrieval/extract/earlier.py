@@ -99,7 +99,7 @@ class Earlier:
 
         try:
             columns = ["document_id", "bytes", "sha256", "modified_ns"]
-            keys = pl.read_parquet(self._documents, columns=columns)
+            keys = pl.read_parquet(self._documents, columns=columns, glob=False)
         except (OSError, pl.exceptions.PolarsError):
             self.is_whole = False
             return
@@ -109,7 +109,7 @@ class Earlier:
         import polars as pl
 
         try:
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
         except (OSError, pl.exceptions.PolarsError):
             return
         if set(REFUSED) <= set(frame.columns):
