@@ -48,7 +48,11 @@ CALLS = {"fsync": 12, "rename": 5, "write_text_atomically": 2, "rmtree": 2}
 NAME = "killed"
 FOREVER_S = 120
 QUESTIONS = ("how is a list sorted", "exceptions in a with statement", "zzz")
-PRELOADED = ["tracemill.retrieval.collection", "polars", "numpy", "hnswlib", "bm25s"]
+PRELOADED = [
+    *("tracemill.retrieval.collection", "tracemill.retrieval.embed", "pydoc_data.topics"),
+    *("polars", "numpy", "hnswlib", "bm25s", "Stemmer"),
+]
+"""All that a victim imports: its life is the write alone, a tenth of a second instead of half of one."""
 
 
 class Death(NamedTuple):

@@ -1,6 +1,7 @@
 """Blocks lie end to end and cover the text; each syntax shows its structure in its own way."""
 
 import time
+from importlib import import_module
 
 import pytest
 from hypothesis import given, settings
@@ -223,12 +224,14 @@ def test_an_empty_text_has_no_blocks():
     assert [list(blocks("", syntax)) for syntax in SYNTAXES] == [[]] * len(SYNTAXES)
 
 
-def test_a_large_markdown_text_is_parted_outside_its_fences():
-    code = "```\n" + "# x = 1\n\n" * 70_000 + "```\n\n"
-    text = "# One\n\n" + code + "# Two\n\nwords\n\n" * 60_000
+def test_a_large_markdown_text_is_parted_outside_its_fences(monkeypatch: pytest.MonkeyPatch):
+    module = import_module("tracemill.retrieval.blocks.markdown")
+    monkeypatch.setattr(module, "_WINDOW", 10_000)
+    code = "```\n" + "# x = 1\n\n" * 1_400 + "```\n\n"
+    text = "# One\n\n" + code + "# Two\n\nwords\n\n" * 1_200
     found = list(blocks(text, "markdown"))
     assert text[found[1].start : found[1].end] == code
-    assert len(found) == 2 + 2 * 60_000
+    assert len(found) == 2 + 2 * 1_200
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)

@@ -16,7 +16,7 @@ from tracemill.retrieval.collection import Collection, contents, create, open_co
 from tracemill.retrieval.embed import model
 from tracemill.retrieval.frames import searchable
 
-EDITIONS = 11
+EDITIONS = 6
 COUNT = 90
 READERS = 4
 """Of each kind."""
@@ -71,7 +71,7 @@ def read_in_a_process(folder: Path, pipe: Any, over: Any) -> None:
 def reading(folder: Path) -> Iterator[list[Callable[[], Seen]]]:
     """Readers that have opened the collection; afterwards each tells what it saw."""
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload([*PRELOADED, "pytest"])
     far, near, told = context.Event(), Event(), list[Callable[[], Seen]]()
     with ThreadPoolExecutor(READERS) as pool:
         processes: list[Any] = []

@@ -11,11 +11,13 @@ import apsw
 import numpy as np
 import pytest
 
+from benchmarks.kill_index import PRELOADED
 from tracemill.errors import InputError
 from tracemill.retrieval.embed import Computed, Embedded, InputKind, Model, embed, model
 from tracemill.retrieval.embed.cache import FILE, Kept, halves, whole
 
-spawn = multiprocessing.get_context("spawn")
+others = multiprocessing.get_context("forkserver")
+others.set_forkserver_preload([*PRELOADED, "pytest"])
 LIGHT = model("local/wordllama")
 TEXTS = ["the log keeps the fact", "", "a journal 😀", "the log keeps the fact"]
 HOUR_S = 3_600
@@ -119,7 +121,7 @@ def fill_for_ever(folder: Path, first: int, begun: "multiprocessing.SimpleQueue[
 
 
 def test_processes_share_a_cache_and_lose_nothing(tmp_path: Path):
-    children = [spawn.Process(target=fill, args=(tmp_path, 500 * n, 1000)) for n in range(3)]
+    children = [others.Process(target=fill, args=(tmp_path, 500 * n, 1000)) for n in range(3)]
     for child in children:
         child.start()
     for child in children:
@@ -132,9 +134,9 @@ def test_processes_share_a_cache_and_lose_nothing(tmp_path: Path):
 def test_processes_that_are_killed_while_they_write_leave_a_sound_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    begun = spawn.SimpleQueue()
+    begun = others.SimpleQueue()
     children = [
-        spawn.Process(target=fill_for_ever, args=(tmp_path, n * 10**6, begun), daemon=True)
+        others.Process(target=fill_for_ever, args=(tmp_path, n * 10**6, begun), daemon=True)
         for n in range(2)
     ]
     for child in children:

@@ -1,5 +1,6 @@
 """A collection is measured by labelled questions; a version that finds less is told apart from luck."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,9 +74,19 @@ def labels(unanswerable: int = 0) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=question_schema())
 
 
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole house, built once and copied for each test."""
+    folder = tmp_path_factory.mktemp("indexes")
+    collections.create(folder, "house").upsert(chunks(list(TEXTS)))
+    return folder
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(warehouse=tmp_path)
+def settings(tmp_path: Path, indexes: Path) -> Settings:
+    settings = Settings(warehouse=tmp_path)
+    shutil.copytree(indexes, settings.indexes)
+    return settings
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_several_conditions_on_one_field_all_hold():
         read(["language"])
 
 
-COUNT = 1200
+COUNT = 600
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ ASKS: dict[str, Ask] = {
 
 @pytest.mark.parametrize("ask", ASKS)
 @given(span=spans, k=st.integers(1, 20))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_a_filter_only_leaves_out(many: Collection, ask: str, span: tuple[int, int], k: int):
     """What an exact search finds, without what the filter does not let pass, and as scored there."""
     first, last = span[0], span[0] + span[1]
