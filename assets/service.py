@@ -171,7 +171,8 @@ def _workspace() -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    ours = {f"TRACEMILL_{name.upper()}": str(value) for name, value in settings}
+    changed = settings.model_dump(mode="json", exclude_none=True)
+    ours = {f"TRACEMILL_{name.upper()}": str(value) for name, value in changed.items()}
     return {
         **os.environ,
         **ours,

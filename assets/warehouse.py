@@ -204,7 +204,7 @@ class Warehouse(dg.ConfigurableResource):
     def runs(self, keys: Iterable[dg.AssetKey]) -> list[str | None]:
         """The run that last made each of these assets; None for one that was never made."""
         records = (self.last(key) for key in keys)
-        return [record and record["run"] for record in records]
+        return [record["run"] if record else None for record in records]
 
     def _forget(self, key: dg.AssetKey, origins: Collection[str]) -> None:
         for origin, record in self._parts(key).items():

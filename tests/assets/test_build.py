@@ -5,6 +5,7 @@ import io
 import dagster as dg
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from assets import service
 from assets.build import build, selected
@@ -47,7 +48,7 @@ def test_a_terminal_has_a_bar_and_the_warehouse_keeps_the_history(settings: Sett
     build(settings, "raw_records", screen())
     with dg.DagsterInstance.from_config(str(service.home(settings))) as history:
         runs = [(run.status, len(run.asset_selection or ())) for run in history.get_runs()]
-    assert runs == [(dg.DagsterRunStatus.SUCCESS, 1), (dg.DagsterRunStatus.SUCCESS, 3)]
+    assert runs == [(dg.DagsterRunStatus.SUCCESS, 1), (dg.DagsterRunStatus.SUCCESS, 2)]
 
 
 def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Settings):
@@ -61,6 +62,58 @@ def test_a_failure_is_one_line_skips_what_follows_and_ends_with_1(settings: Sett
     )
     assert any(line.startswith("- corpus/training_splits") for line in lines)
     assert lines[-1].startswith("failed: 3 built, 0 unchanged, 1 failed, 4 skipped in")
+
+
+def names(lines: list[str], mark: str) -> list[str]:
+    """Assets with this mark on the screen."""
+    return [line.split()[1] for line in lines if line.startswith(f"  {mark} ")]
+
+
+def test_what_fails_keeps_only_what_needs_it_from_being_tried(settings: Settings):
+    (settings.kept("unique_records") / "all.parquet").mkdir(parents=True)
+    console = screen()
+    assert build(settings, DATA, console) == 1
+    lines = text(console).splitlines()
+    assert names(lines, "✗") == ["corpus/unique_records"]
+    assert names(lines, "-") == [
+        *("corpus/decontaminated_records", "corpus/distinct_records", "corpus/quarantine"),
+        *("corpus/training_splits", "log/calls", "log/costs", "log/log_fold"),
+    ]
+    assert {"retrieval/chunk_index", "retrieval/evaluation"} <= {*names(lines, "✓")}
+    assert lines[-1].startswith("failed: 10 built, 0 unchanged, 1 failed, 7 skipped")
+
+
+def test_a_wrong_recipe_of_records_stops_no_collection_and_the_other_way_round(settings: Settings):
+    wrong = settings.raw_records / "house.yaml"
+    wrong.write_text("colums: {}\n", encoding="utf-8")
+    first, second = screen(), screen()
+    assert build(settings, "retrieval", first) == 0
+    assert build(settings, DATA, second) == 1
+    [told] = [line for line in text(second).splitlines() if "✗" in line]
+    assert told.startswith("  ✗ records: ")
+    assert "colums: there is no such field" in told
+    wrong.unlink()
+    (settings.raw_documents / "documents.yaml").write_text("chunkin: {}\n", encoding="utf-8")
+    third = screen()
+    assert build(settings, DATA, third) == 1
+    assert "corpus/training_splits" in names(text(third).splitlines(), "✓")
+    assert "log/log_fold" in names(text(third).splitlines(), "-")
+
+
+@pytest.mark.parametrize(
+    ("selection", "count"), [("retrieval", 5), ("+chunk_index", 5), ("chunk_index", 1), ("log", 3)]
+)
+def test_a_part_is_built_as_one(built: Settings, selection: str, count: int):
+    console = screen(terminal=True)
+    assert build(built, selection, console) == 0
+    assert f"{count}/{count}" in text(console)
+    assert f"0 built, {count} unchanged" in Text.from_ansi(text(console)).plain
+
+
+def test_what_was_not_built_before_is_named(settings: Settings):
+    console = screen()
+    assert build(settings, "evaluation", console) == 1
+    assert "what comes before this asset has not read it yet" in text(console)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
 """The assets, run by Dagster over a small warehouse: what they leave, and what they leave alone."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -11,25 +10,20 @@ import pytest
 
 from assets import cleaning, corpus, distinct, retrieval, sources, splits
 from assets.warehouse import Warehouse, code_of
+from tests.assets.conftest import First, Materialize, Runs
 from tracemill.corpus.write import current
 from tracemill.log import EventLog
 from tracemill.retrieval.answer import ask
 from tracemill.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-Materialize = Callable[[Settings], dg.ExecuteInProcessResult]
-
-
-class First(Protocol):
-    settings: Settings
-    result: dg.ExecuteInProcessResult
 
 
 def warehouse(settings: Settings) -> Warehouse:
     return Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
 
 
-def shown(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+def shown(result: Runs) -> dict[str, dict[str, Any]]:
     """Asset name -> what its page shows."""
     found = (event.materialization for event in result.get_asset_materialization_events())
     return {
@@ -43,7 +37,7 @@ def passes(check: Any, settings: Settings) -> bool:
     return check(warehouse=warehouse(settings)).passed
 
 
-def made(result: dg.ExecuteInProcessResult) -> set[str]:
+def made(result: Runs) -> set[str]:
     """The assets that were not left as they were."""
     return {name for name, each in shown(result).items() if not each["unchanged"]}
 

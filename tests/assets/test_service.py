@@ -20,6 +20,7 @@ import pytest
 
 from assets import service
 from tracemill.errors import UsageError
+from tracemill.retrieval.collection import collections
 from tracemill.settings import Settings
 
 ROOT = service.ROOT
@@ -42,6 +43,9 @@ query ($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) { ... on Asset { assetMaterializations(limit: 1) {
     metadataEntries { label ... on IntMetadataEntry { intValue } } } } }
 }"""
+PARTITIONS = """
+query ($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) { ... on AssetNode { partitionKeys } } }"""
 INSTIGATORS = """{ repositoryOrError(repositorySelector: {
     repositoryName: "__repository__", repositoryLocationName: "tracemill"}) { ... on Repository {
   schedules { name scheduleState { status } } sensors { name sensorState { status } } } } }"""
@@ -105,17 +109,14 @@ def until(ready: Any) -> Any:
     return found
 
 
-def test_a_run_from_the_api_materialises_and_is_shown(opened: Opened):
-    settings, url = opened
-    keys = ["installed_records", "raw_records"]
+def ran(url: str, job: str, tags: dict[str, str] | None = None, **selector: object) -> str:
+    """How a run ended that was launched as the UI does it."""
+    where = {"repositoryLocationName": "tracemill", "repositoryName": "__repository__"}
+    named = [{"key": key, "value": value} for key, value in (tags or {}).items()]
     params = {
-        "selector": {
-            "repositoryLocationName": "tracemill",
-            "repositoryName": "__repository__",
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": ["sources", key]} for key in keys],
-        },
+        "selector": {**where, "pipelineName": job, **selector},
         "mode": "default",
+        "executionMetadata": {"tags": named},
     }
     launched = ask(url, LAUNCH, params=params)["launchRun"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
@@ -125,12 +126,34 @@ def test_a_run_from_the_api_materialises_and_is_shown(opened: Opened):
         status = ask(url, RUN, id=launched["run"]["runId"])["runOrError"]["status"]
         return status if status in done else None
 
-    assert until(ended) == "SUCCESS"
+    return until(ended)
+
+
+def test_a_run_from_the_api_materialises_and_is_shown(opened: Opened):
+    settings, url = opened
+    keys = [["sources", "installed_records"], ["sources", "raw_records"], ["log", "log_fold"]]
+    assert ran(url, "__ASSET_JOB", assetSelection=[{"path": key} for key in keys]) == "SUCCESS"
     asset = ask(url, ASSET, key={"path": ["sources", "raw_records"]})["assetOrError"]
     entries = asset["assetMaterializations"][0]["metadataEntries"]
     rows = next(each["intValue"] for each in entries if each["label"] == "dagster/row_count")
     assert rows == 1
     assert (settings.kept("raw_records") / "one.parquet").is_file()
+
+
+def test_a_partition_of_the_collections_can_be_launched_alone(opened: Opened):
+    settings, url = opened
+    for name in ("house", "garden"):
+        folder = settings.raw_documents / name
+        folder.mkdir()
+        (folder / "page.md").write_text(f"# The {name}\n\nIt is ours.\n", encoding="utf-8")
+
+    def known() -> bool:
+        asset = ask(url, PARTITIONS, key={"path": ["retrieval", "documents"]})
+        return "house" in asset["assetNodeOrError"]["partitionKeys"]
+
+    until(known)  # The sensor adds them.
+    assert ran(url, "refresh_collections", {"dagster/partition": "house"}) == "SUCCESS"
+    assert "house" in collections(settings.indexes)
 
 
 def test_the_daemon_runs_with_the_schedule_and_the_sensor_on(
@@ -139,7 +162,8 @@ def test_the_daemon_runs_with_the_schedule_and_the_sensor_on(
     found = ask(opened.url, INSTIGATORS)["repositoryOrError"]
     schedules = {each["name"]: each["scheduleState"]["status"] for each in found["schedules"]}
     sensors = {each["name"]: each["sensorState"]["status"] for each in found["sensors"]}
-    assert (schedules, sensors) == ({"daily": "RUNNING"}, {"raw_files": "RUNNING"})
+    assert schedules == {"daily": "RUNNING", "daily_collections": "RUNNING"}
+    assert sensors == {"document_files": "RUNNING", "raw_files": "RUNNING"}
 
     def healthy() -> bool:
         statuses = ask(opened.url, HEALTH)["instance"]["daemonHealth"]["allDaemonStatuses"]
@@ -210,3 +234,6 @@ def test_a_browser_shows_the_graph_and_the_page_of_an_asset(opened: Opened, tmp_
     assert all(group in graph for group in ("sources", "corpus", "retrieval", "log", "reports"))
     asset = page("assets/corpus/unique_records")
     assert "each removal names the one that stayed" in asset
+    index = page("assets/retrieval/chunk_index")
+    assert "a version serves once it has passed its recall check" in index
+    assert "refresh_collections" in index
