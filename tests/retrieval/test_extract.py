@@ -376,3 +376,10 @@ def test_aliases_in_front_matter_do_not_multiply(tmp_path: Path) -> None:
 )
 def test_titles_that_programs_made_up_are_none(said: str | None, shown: str) -> None:
     assert properties.title(said) == shown
+
+
+def test_a_title_with_tags_in_it_leaves_nothing_in_the_text(tmp_path: Path) -> None:
+    page = b"<html><title>Leave <script>x()</script></title><p>Thirty days.</p></html>"
+    found = read(tmp_path, "leave.html", page)
+    assert isinstance(found, Extracted)
+    assert (found.title, found.text) == ("Leave", "Thirty days.\n")

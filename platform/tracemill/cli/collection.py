@@ -97,8 +97,8 @@ def _print_found(row: dict[str, Any]) -> None:
     parts = [
         f"{name} {row[name]:.2f}" for name in ("score", "lexical", "dense") if row[name] is not None
     ]
-    print(harmless(f"{row['rank']}. {place}  ({', '.join(parts)})"))
-    print(harmless(f"   {row['source']}{_span(row)}"))
+    print(f"{row['rank']}. {plain(place)}  ({', '.join(parts)})")
+    print(f"   {plain(row['source'])}{_span(row)}")
     text = plain(row["text"])
     print(f"   {text if len(text) <= 300 else text[:299].rstrip() + '…'}\n")
 

@@ -1,6 +1,8 @@
 """`tracemill ask`: a question to a collection; the answer with its sources, each a click away."""
 
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +78,7 @@ def ask(
     conditions = read(where or [])
     live = not as_json and (sys.stdout.isatty() if stream is None else stream)
     settings = settings_for(warehouse)
-    with open_log(warehouse) as log:
+    with open_log(warehouse) as log, _ending_the_line() as piece:
         found = answer.ask(
             question,
             settings=settings,
@@ -86,23 +88,34 @@ def ask(
             model=model,
             where=conditions or None,
             mode=mode,  # pyright: ignore[reportArgumentType]
-            on_text=_print_piece if live else None,
+            on_text=piece if live else None,
         )
     if as_json:
         print_json(found)
         return
     # What was streamed is on the screen already.
-    _print_answer(found, settings, already=live and not found.not_found, passages=show_passages)
+    answered = found.outcome == "answered"
+    _print_answer(found, settings, already=live and answered, passages=show_passages)
 
 
-def _print_piece(piece: str) -> None:
-    print(harmless(piece), end="", flush=True)
+@contextmanager
+def _ending_the_line() -> Generator[Callable[[str], None]]:
+    """Yields what prints pieces of an answer; what comes after them begins a line, errors too."""
+    printed: list[str] = []
+
+    def print_piece(piece: str) -> None:
+        print(harmless(piece), end="", flush=True)
+        printed[:] = [piece]
+
+    try:
+        yield print_piece
+    finally:
+        if printed and not printed[0].endswith("\n"):
+            print(flush=True)
 
 
 def _print_answer(answer: "Answer", settings: "Settings", *, already: bool, passages: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    if already or answer.draft is not None:
-        print()
     if not already:
         console.print(Text(harmless(answer.text)))
     if answer.draft is not None:

@@ -129,11 +129,13 @@ SIGNS: tuple[Sign, ...] = (
     _sign(
         "role_marker",
         "im_start im_end system user assistant start_header_id end_header_id eot_id endoftext "
-        "end_of_turn start end inst sys start_of_turn instruction instructions",
+        "end_of_turn start end inst sys start_of_turn instruction instructions passage",
         r"<\|(?:im_start|im_end|system|user|assistant|start_header_id|end_header_id|eot_id|"
         r"endoftext|end_of_turn|start|end)\|>|\[/?inst\]|<</?sys>>|</?system>|<start_of_turn>"
         r"|### (?:system|instructions?) ?:|\[system\](?: ?\(?#|:)|\[system (?:message|prompt)\]"
-        r"|</\w{1,30}> ?(?:system|assistant) ?:",
+        r"|</\w{1,30}> ?(?:system|assistant) ?:"
+        # What ends a passage of ours and begins something else (`llm/passages.py`).
+        r"|< ?/ ?passage ?>.{0,200}?< ?/? ?(?:passage|question)\b",
     ),
     _sign(
         "addresses_model",

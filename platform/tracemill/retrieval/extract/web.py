@@ -11,7 +11,7 @@ from typing import Any
 from tracemill.retrieval.extract.decode import decode
 
 MOST_HEAD = 200_000
-_TITLE = re.compile(r"<title\b[^>]*>[^<]*</title\s*>", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^>]*>.*?</title\s*>", re.IGNORECASE | re.DOTALL)
 _META = re.compile(r"<(?:meta|link|base)\b[^>]*>", re.IGNORECASE)
 _NAMES = {
     "author": "authors",
