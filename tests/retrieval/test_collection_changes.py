@@ -116,14 +116,14 @@ def _exact(collection: Collection) -> Collection:
 
 
 def test_many_small_changes_keep_the_recall_and_bound_the_dead(tmp_path: Path):
-    """All of the chunks go and others come, twenty at a time."""
+    """All of the chunks go and others come, fifty at a time."""
     chunks, vectors = numbered(600), directions(600)
     built = create(tmp_path, "many").replace(chunks[:300], vectors[:300])
     shares: list[float] = []
-    for start in range(300, 600, 20):
-        gone = chunks[start - 300 : start - 280]["chunk_id"]
+    for start in range(300, 600, 50):
+        gone = chunks[start - 300 : start - 250]["chunk_id"]
         built = built.delete(chunk_ids=gone).add(
-            chunks[start : start + 20], vectors[start : start + 20]
+            chunks[start : start + 50], vectors[start : start + 50]
         )
         shares.append(1 - len(built) / built.manifest.slots)
         assert built.recall_at_10 >= 0.995

@@ -16,7 +16,7 @@ from tracemill.retrieval.collection import Collection, contents, create, open_co
 from tracemill.retrieval.embed import model
 from tracemill.retrieval.frames import searchable
 
-EDITIONS = 6
+EDITIONS = 5
 COUNT = 90
 READERS = 4
 """Of each kind."""

@@ -43,7 +43,7 @@ def folder(built: Path, tmp_path: Path) -> Path:
 
 
 def version(folder: Path) -> Path:
-    return folder / "docs" / open_collection(folder, "docs").digest
+    return folder / "docs" / versions.served(folder / "docs")[0]
 
 
 FILES = [

