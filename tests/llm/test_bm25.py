@@ -1,8 +1,5 @@
 """Scores compare across questions: 0 is nothing in common, 1 cannot be surpassed."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,10 +56,3 @@ def test_a_score_lies_between_0_and_1(texts: list[list[str]], question: list[str
     scores = bm25.scores(bm25.build(map(" ".join, texts)), " ".join(question))
     assert len(scores) == len(texts)
     assert ((scores >= 0) & (scores < 1)).all()
-
-
-def test_a_saved_model_scores_as_before(tmp_path: Path):
-    model = bm25.build(TEXTS)
-    bm25.save(model, tmp_path / "bm25")
-    again = bm25.load(tmp_path / "bm25")
-    assert np.array_equal(bm25.scores(again, "writes lock"), bm25.scores(model, "writes lock"))

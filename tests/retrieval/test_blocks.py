@@ -234,6 +234,25 @@ def test_a_large_markdown_text_is_parted_outside_its_fences(monkeypatch: pytest.
     assert len(found) == 2 + 2 * 1_200
 
 
+@pytest.mark.parametrize("line", ["- a\n", "| 1 | 2 |\n", "> a\n"])
+def test_markdown_without_an_empty_line_is_parsed_in_parts(
+    monkeypatch: pytest.MonkeyPatch, line: str
+):
+    markdown = import_module("tracemill.retrieval.blocks.markdown")
+    monkeypatch.setattr(markdown, "_WINDOW", 500)
+    monkeypatch.setattr(markdown, "_SOON", 100)
+    text = line * 1000
+    found = list(blocks(text, "markdown"))
+    assert max(block.end - block.start for block in found) < 800
+    assert "".join(text[block.start : block.end] for block in found) == text
+
+
+def test_a_table_of_data_in_python_is_not_parsed():
+    text = "x = 1\n" * 200_000
+    assert [(each.kind, each.level) for each in blocks(text, "python")] == [("code", 0)]
+    assert [each.heading for each in blocks(f"def f(): ...\n\n\n{text}", "python")] == ["f", ""]
+
+
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize(
     "text",

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.retrieval.passages import directions, numbered
 from tracemill.errors import InputError
+from tracemill.llm import words
 from tracemill.retrieval.collection import Collection, contents, create, open_collection, versions
 from tracemill.retrieval.collection.check import check
 
@@ -168,6 +170,25 @@ def test_going_back_to_an_old_version_writes_only_the_pointer(folder: Path):
     build(folder, 60)
     assert build(folder, 120).digest == first
     assert files == {path: path.stat().st_mtime_ns for path in (folder / "docs" / first).rglob("*")}
+
+
+def test_words_that_are_found_in_another_way_make_another_version(folder: Path):
+    was = build(folder, 120).digest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "VERSION", words.VERSION + 1)
+        with pytest.raises(InputError, match="build the collection again"):
+            open_collection(folder, "docs", version=was)
+        again = build(folder, 120)
+        assert again.digest != was
+        assert open_collection(folder, "docs").search("seven")["rank"].to_list()
+
+
+def test_the_graph_that_others_search_is_left_as_it_is(folder: Path):
+    held = build(folder, 120)
+    held.contents.graph.set_ef(77)
+    again = held.upsert(CHUNKS[:120].with_columns(source=pl.lit("elsewhere")), VECTORS[:120])
+    assert again.digest != held.digest
+    assert held.contents.graph.ef == 77
 
 
 def test_readers_keep_what_they_opened_when_its_files_go(folder: Path):

@@ -1,5 +1,6 @@
 """A confidence is a probability: it holds on what was held out, and rises with the evidence."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,26 @@ def found(*shares: float | None) -> pl.DataFrame:
         "lexical": pl.Float64,
     }
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"signs": ["lexical", "margin", "cosine", "length"]}, "it weighs"),
+        ({"weights": [1.0, 1.0, 1.0]}, "4 numbers each"),
+        ({"spread": [1.0, 0.0, 1.0, 1.0]}, "greater than 0"),
+    ],
+)
+def test_a_calibration_of_other_signs_is_refused(
+    tmp_path: Path, change: dict[str, object], why: str
+) -> None:
+    settings = Settings(warehouse=tmp_path)
+    odd = shipped("local/wordllama").model_dump() | change
+    path = settings.collection("notes") / "confidence.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(odd))
+    with pytest.raises(InputError, match=why):
+        calibration(settings, "notes", "local/wordllama")
 
 
 def test_signs_of_an_answer() -> None:

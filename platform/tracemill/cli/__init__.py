@@ -25,6 +25,7 @@ from tracemill.cli import (
     validate,
     warehouse,
 )
+from tracemill.cli.output import plain
 from tracemill.errors import TracemillError
 
 app = typer.Typer(
@@ -102,5 +103,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _refuse(message: str, exit_code: int) -> None:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", plain(message), file=sys.stderr)
     raise SystemExit(exit_code)

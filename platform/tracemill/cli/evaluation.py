@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracemill.cli.options import Json, Warehouse, open_log, settings_for
-from tracemill.cli.output import print_facts, print_json, print_table, progress
+from tracemill.cli.output import plain, print_facts, print_json, print_table, progress
 from tracemill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _questions(settings: "Settings", collection: "Collection", file: Path | None
         typer.echo(note, err=True)
         return made
     for row in read.refused.head(_SHOWN).iter_rows(named=True):
-        typer.echo(f"line {row['line']} is left out: {row['reason']}", err=True)
+        typer.echo(plain(f"line {row['line']} is left out: {row['reason']}"), err=True)
     if read.refused.height > _SHOWN:
         typer.echo(f"and {read.refused.height - _SHOWN:,} more lines", err=True)
     return read.frame
@@ -159,9 +159,8 @@ def _tell(made: "Evaluation", settings: "Settings", log: "EventLog", *, as_json:
     for line in verdict.lines:
         typer.echo(line)
     for line, question in made.lost.select("line", "question").head(_SHOWN).iter_rows():
-        typer.echo(
-            f"line {line}: what it quotes is nowhere in the collection: {question}", err=True
-        )
+        lost = f"line {line}: what it quotes is nowhere in the collection: {question}"
+        typer.echo(plain(lost), err=True)
     if made.lost.height:
         typer.echo(f"{made.lost.height:,} such questions count as missed", err=True)
 

@@ -107,7 +107,7 @@ def explain(
     kept = _in_splits(settings, wanted)
     for split, row in kept[:SHOWN]:
         of = f", a part of {row['part_of']}" if row["part_of"] and row["part_of"] != whole else ""
-        print(f"{row['record_id']} of {row['source']} is in {split}{of}")
+        print(plain(f"{row['record_id']} of {row['source']} is in {split}{of}"))
     if max(dropped.height, len(kept)) > SHOWN:
         print("There are more: give more of the id", file=sys.stderr)
     if dropped.is_empty() and not kept:
@@ -119,7 +119,7 @@ def explain(
 def _tell_dropped(row: dict[str, Any], settings: "Settings") -> None:
     from rich.console import Console
 
-    print(f"{row['record_id'] or 'a line'} of {row['source']}")
+    print(plain(f"{row['record_id'] or 'a line'} of {row['source']}"))
     print(f"  {row['step']}: {plain(row['reason'])}")
     if row["evaluation"]:
         print(f"  evaluation set {row['evaluation']}, both say: {plain(row['shared'] or '')}")

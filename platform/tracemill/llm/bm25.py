@@ -7,7 +7,6 @@ scores compare across questions. Words that no text holds count fully: they are 
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracemill.llm.words import (
@@ -145,16 +144,6 @@ def terms(
             _weight(_texts(model), max(_holders(model, form) for form in any_of))
         )
     return weighed
-
-
-def save(model: Any, folder: Path) -> None:
-    """Write the model's arrays and vocabulary into a folder."""
-    model.save(folder, show_progress=False)
-
-
-def load(folder: Path) -> Any:
-    """The model that `save` wrote; its arrays are mapped, not read."""
-    return _quiet().BM25.load(folder, mmap=True, show_progress=False)
 
 
 def _asked(model: Any, question: str, languages: Sequence[str | None]) -> Iterator[tuple[str, ...]]:

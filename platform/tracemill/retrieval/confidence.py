@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from tracemill.corpus.recipe import Strict
 from tracemill.errors import InputError
@@ -58,7 +58,7 @@ class Calibration(Strict):
     """The embedding model of the passages."""
     signs: tuple[str, ...] = SIGNS
     centre: tuple[float, ...]
-    spread: tuple[float, ...]
+    spread: tuple[Annotated[float, Field(gt=0)], ...]
     weights: tuple[Annotated[float, Field(ge=0)], ...]
     """Never negative: more evidence never lowers a probability."""
     intercept: float
@@ -66,6 +66,14 @@ class Calibration(Strict):
     """Points (logistic, probability), both rising; empty for none."""
     provenance: dict[str, str | int | float]
     """What it was fitted on, when, and how well it held on what was held out."""
+
+    @model_validator(mode="after")
+    def _weighs_todays_signs(self) -> "Calibration":
+        if self.signs != SIGNS:
+            raise ValueError(f"it weighs {', '.join(self.signs)}, not {', '.join(SIGNS)}")
+        if {len(self.centre), len(self.spread), len(self.weights)} != {len(SIGNS)}:
+            raise ValueError(f"centre, spread and weights have not {len(SIGNS)} numbers each")
+        return self
 
     def probability(self, features: Features) -> float:
         """How likely the answer is right, from 0 to 1."""

@@ -9,6 +9,7 @@ from tracemill.retrieval.blocks.marks import AFTER_GAP, Begin, Kind, cells, show
 
 # So many characters are parsed at once.
 _WINDOW = 500_000
+_SOON = 100_000
 _MOST_HTML = 2_000  # characters of a block of HTML, in which a heading is looked for
 _LINE_END = re.compile(r"\r\n?|\n")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
@@ -38,11 +39,10 @@ def markdown(text: str) -> Iterator[Begin]:
 
 
 def _window(text: str, start: int) -> int:
-    """A place to part Markdown at: an empty line that lies in no fence."""
+    """A place to part Markdown at: behind an empty line, or any line, that lies in no fence."""
     least, fence, at = start + _WINDOW, "", start
     while least < len(text):
-        gap = AFTER_GAP.search(text, max(least, at) - 1)
-        end = gap.end() if gap else len(text)
+        end = _border(text, max(least, at) - 1)
         for mark in _FENCE.finditer(text, at, end):
             if not fence:
                 fence = mark[1]
@@ -52,6 +52,14 @@ def _window(text: str, start: int) -> int:
             return end
         at = least = end
     return len(text)
+
+
+def _border(text: str, at: int) -> int:
+    """Behind the next empty line; where none comes soon, as in a long table, behind a line: parsed
+    as one, 10 MB of them take 5 GB."""
+    soon = at + _SOON
+    gap = AFTER_GAP.search(text, at, soon)
+    return gap.end() if gap else text.find("\n", soon) + 1 or len(text)
 
 
 def _marked(part: str, lines: list[int], tokens: list[Any], number: int) -> Begin:

@@ -342,11 +342,14 @@ class Collection:
     def _rows(self, where: Where) -> "NDArray[np.int64]":
         """The rows that a filter leaves; the last few filters are remembered."""
         key = repr(filters.compiled(self.chunks.schema, where))
-        if key not in self._filtered:
-            while len(self._filtered) >= _FILTERS_KEPT:
-                self._filtered.pop(next(iter(self._filtered)), None)
-            self._filtered[key] = filters.rows(self.chunks, where)
-        return self._filtered[key]
+        found = self._filtered.get(key)
+        if found is None:
+            found = filters.rows(self.chunks, where)
+            # Each step is whole, whatever other threads do between them.
+            for old in list(self._filtered)[: -(_FILTERS_KEPT - 1)]:
+                self._filtered.pop(old, None)
+            self._filtered[key] = found
+        return found
 
     def _frame(self, found: Found) -> "pl.DataFrame":
         import polars as pl

@@ -88,7 +88,7 @@ def quantised(vectors: "NDArray[np.float32]", kind: str) -> Vectors:
 
 def digest(chunks: "pl.DataFrame", vectors: Vectors, terms: Terms) -> str:
     """Of everything that decides what a search finds, whatever the order of the rows; 16 digits."""
-    recipe = (FORMAT, lexical.FORMAT, terms, graph.M, graph.EF_CONSTRUCTION)
+    recipe = (FORMAT, lexical.identity(), terms, graph.M, graph.EF_CONSTRUCTION)
     found = sha256(repr(recipe).encode())
     rows = chunks["chunk_id"].arg_sort().to_numpy().astype("int64")
     for start in range(0, len(rows), _ROWS_AT_ONCE):

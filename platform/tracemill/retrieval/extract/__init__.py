@@ -6,8 +6,8 @@ memory costs itself alone. Whatever happens there ends as an `Extracted` or as a
 
 from typing import Any, NamedTuple
 
-VERSION = 2
-"""To be raised with every change that gives other text for the same file."""
+VERSION = 3
+"""To be raised with every change that gives another text or title for the same file."""
 
 
 class Page(NamedTuple):

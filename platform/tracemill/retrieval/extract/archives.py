@@ -62,7 +62,8 @@ def _check_rights(archive: zipfile.ZipFile) -> None:
     """Parts of an e-book or of an OpenDocument can be encrypted one by one."""
     names = set(archive.namelist())
     if "META-INF/encryption.xml" in names:
-        listed = archive.read("META-INF/encryption.xml")[:PIECE_BYTES]
+        with archive.open("META-INF/encryption.xml") as file:
+            listed = file.read(PIECE_BYTES)
         if re.search(rb"""URI=["'][^"']*\.x?html?["']""", listed):
             raise InputError("encrypted: a protected e-book; only its owner's reader can open it")
     if "META-INF/manifest.xml" in names:

@@ -255,7 +255,10 @@ def _zip_kind(content: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = set(archive.namelist())
-            kind = archive.read("mimetype")[:200].decode("ascii") if "mimetype" in names else ""
+            kind = ""
+            if "mimetype" in names:
+                with archive.open("mimetype") as file:
+                    kind = file.read(200).decode("ascii")
     except Exception as error:
         raise InputError("broken or cut short: the archive inside cannot be opened") from error
     for part, suffix in (("word/", "docx"), ("ppt/", "pptx"), ("xl/", "xlsx")):

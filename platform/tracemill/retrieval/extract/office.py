@@ -42,9 +42,9 @@ def read_office(kind: Kind, content: bytes) -> Extracted:
         raise InputError(_without_text(kind, result))
     metadata = {name: said.get(name) for name in (*_SAID, *_MAIL)}
     metadata |= {"authors": said.get("authors"), "page_count": said.get("page_count")}
-    title = properties.one_line(
-        said.get("title") or (said.get("subject") if _is_mail(kind) else "")
-    )
+    title = properties.title(said.get("title"))
+    if not title and _is_mail(kind):
+        title = properties.one_line(said.get("subject"))
     return Extracted(
         kind.format,
         "markdown",
