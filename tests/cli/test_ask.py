@@ -123,9 +123,9 @@ def test_a_stream_that_ends_badly_ends_its_line_says_why_and_is_one_event(
     facts: Path, answer: Say, code: int, out: str, err: str
 ):
     with serving(lambda _: answer) as server:
-        environment = {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": SECRET}
         command = ("ask", QUESTION, "-c", "facts", "--model", "openai/m", "--stream")
-        ran = spawned(str(TRACEMILL), *command, **environment)
+        moved = f"{server.url}/v1"
+        ran = spawned(str(TRACEMILL), *command, OPENAI_BASE_URL=moved, OPENAI_API_KEY=SECRET)
     assert ran.code == code
     assert ran.out.startswith(out)
     assert err in ran.err

@@ -129,6 +129,7 @@ REFERENCE = (
     "paths.open\n==========\n\ndef open(path)\n\nHand back a file that can be read.\n\n"
     "paths.lock\n==========\n\ndef lock(path)\n\nKeep every other process away until it is freed.\n\n"
     "paths.owner\n===========\n\ndef owner(path)\n\nHand back the name of who made a file.\n"
+    "paths.drop\n==========\n\ndef drop(path)\n\nRemove a file.\n"
 )  # fmt: skip
 
 
@@ -137,6 +138,7 @@ REFERENCE = (
     [
         ("What does paths.lock do?", "Keep every other process away until it is freed. [1]"),
         ("What does paths.owner return?", "Hand back the name of who made a file. [1]"),
+        ("What does the function paths.drop do?", "Remove a file. [1]"),
     ],
 )
 def test_what_something_does_stands_below_its_heading(question: str, text: str):

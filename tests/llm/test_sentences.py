@@ -65,6 +65,10 @@ def test_headings_and_code():
                 ("code", "   len(d)"),
             ],
         ),
+        (
+            "It is equal to\n\n   if debug:\n      if not that: raise Failure\n",
+            [("prose", "It is equal to"), ("code", "   if debug:\n      if not that: raise Failure")],
+        ),
         ("**Limits**\n\n**All is well.**", [("heading", "**Limits**"), ("prose", "**All is well.**")]),
     ],
 )  # fmt: skip

@@ -120,10 +120,14 @@ KINDS = (
     Kind(
         "purpose",
         _asks(
-            r"^\s*what (?:do|does|did) .{1,60}? (?:do|return|give|mean)\b|^\s*what(?:['\u2019]s| is| are) .{1,60}? for\?*\s*$"
+            r"^\s*what (?:do|does|did) .{1,60}? (?:do|return|give|hold|mean)\b|^\s*what(?:['\u2019]s| is| are) .{1,60}? for\?*\s*$"
         ),
         _tells,
     ),
-    Kind("way", _asks(r"\bhow (?:do|can|to|should|would)\b|\bexample\b"), None),
+    Kind(
+        "way",
+        _asks(r"\bhow (?:do|can|to|should|would|is \w+ used|are \w+ used)\b|\bexample\b"),
+        None,
+    ),
 )
 """The first whose pattern is in the question counts."""

@@ -80,9 +80,10 @@ def _read(text: str, block: Sentence) -> Iterator[Sentence]:
 
 
 def _is_prose(lines: str) -> bool:
-    words = lines.split()
+    words = lines.split() or [" "]
     plain = sum(_PLAIN.fullmatch(word) is not None for word in words)
-    return plain >= max(0.75 * len(words), 5) and not _DOCTEST.match(lines)
+    begins = words[0].strip("\"'(*\u201c")[:1].isupper() or words[-1][-1] in ".!?:)"
+    return begins and plain >= max(0.75 * len(words), 5) and not _DOCTEST.match(lines)
 
 
 def _blocks(text: str) -> Iterator[Sentence]:

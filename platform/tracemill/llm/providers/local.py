@@ -43,8 +43,8 @@ OFFERED = 0.1
 NEW = 0.1
 # What the first sentence below a heading gains, of what the question and the heading share, where
 # it is asked what something is or does: a summary stands there.
-SUMMARY = 0.15
-# Fewer words that count are a label, not an answer.
+SUMMARY = 0.25
+# Fewer words that count are a label, not an answer; below a heading, a sentence may be shorter.
 _SHORTEST = 3
 # An introduction with so many says something without its code.
 _WHOLE = 6
@@ -232,7 +232,7 @@ def _said(
     passage: Passage, shown: str, about: list[str], below: tuple[str, ...], *, is_code: bool = False
 ) -> Iterator[Sentence]:
     own = meaning.words(shown)
-    if len(own) >= _SHORTEST and not injection.signs(shown):
+    if len(own) >= (1 if below and shown[-1] in ".!" else _SHORTEST) and not injection.signs(shown):
         yield Sentence(passage, shown, own + about, is_code, below)
 
 
