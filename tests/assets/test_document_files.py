@@ -10,7 +10,7 @@ import pytest
 from assets import build, documents
 from assets.definitions import document_files
 from assets.warehouse import COLLECTIONS, Warehouse, every
-from tests.assets.test_collections import KEYS
+from tests.assets.test_collection_assets import KEYS
 from tracemill.settings import Settings
 
 QUESTION = json.dumps({"question": "When is the lamp lit?", "document": "boiler.md"})
@@ -131,3 +131,15 @@ def test_what_is_wrong_is_told_in_the_reason(built: Settings, name: str, told: s
     file.parent.mkdir(exist_ok=True)
     file.write_text("chunkin: {}\n")
     assert told in said(built)
+
+
+def test_it_waits_for_a_run_that_is_under_way(built: Settings):
+    (built.raw_documents / "loose.md").write_text("# Loose\n")
+    warehouse = Warehouse(changed=built.model_dump(mode="json", exclude_none=True))
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.DagsterRun(job_name="refresh_collections", status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(run)
+        context = dg.build_sensor_context(instance=instance, resources={"warehouse": warehouse})
+        seen = document_files(context)
+    assert isinstance(seen, dg.SkipReason)
+    assert "a run is under way" in (seen.skip_message or "")

@@ -21,7 +21,7 @@ from tests.cli.running import TRACEMILL, spawned
 from tracemill.errors import InputError
 from tracemill.events import EmbeddingsComputed
 from tracemill.log import EventLog
-from tracemill.retrieval.collection import collections, graph, open_collection
+from tracemill.retrieval.collection import collections, create, graph, open_collection
 from tracemill.retrieval.collection import contents as parts
 from tracemill.settings import Settings
 
@@ -219,6 +219,28 @@ def test_a_deleted_folder_takes_along_all_that_was_made_of_it(settings: Settings
     assert run.facts("chunk_index")["dagster/row_count"] == sum(
         len(open_collection(settings.indexes, name)) for name in (ODD, "documents")
     )
+
+
+def test_a_collection_that_was_made_by_hand_is_left_alone(settings: Settings):
+    made = create(settings.indexes, "mine").add(
+        open_collection(settings.indexes, HOUSE).chunks.head(3)
+    )
+    shutil.rmtree(settings.raw_documents / HOUSE)
+    assert built(settings).result.success
+    assert collections(settings.indexes) == sorted([ODD, "documents", "mine"])
+    assert serves(settings, "mine") == made.digest
+
+
+def test_vectors_of_other_chunks_are_not_indexed(settings: Settings):
+    """As another build leaves them that writes at the same time."""
+    before = serves(settings, HOUSE)
+    vectors = table(settings, HOUSE, "embeddings")
+    pl.read_parquet(vectors).reverse().write_parquet(vectors)
+    record = settings.dagster_home / "made" / "retrieval" / "chunk_index" / f"{HOUSE}.json"
+    record.unlink()
+    run = built(settings, HOUSE, [indexes.chunk_index.key])
+    assert not run.result.success
+    assert serves(settings, HOUSE) == before
 
 
 def test_a_step_after_a_deletion_that_was_not_read_yet_goes_on(settings: Settings):
