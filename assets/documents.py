@@ -200,9 +200,10 @@ def _without_recipes(recipe: "Collection") -> "Collection":
 
 
 def _forget_gone(settings: Settings, known: Mapping[str, Origin]) -> None:
-    """Delete what was made of collections whose folder is gone."""
+    """Delete what was made of collections whose folder is gone; what was made there by hand has no
+    tables beside its versions, and stays."""
     for folder in settings.indexes.glob("*/"):
-        if folder.name not in known:
+        if folder.name not in known and any(folder.glob("*.parquet")):
             shutil.rmtree(folder, ignore_errors=True)
     for file in (settings.quarantine / "documents").glob("*.parquet"):
         if file.stem not in known:

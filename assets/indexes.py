@@ -48,7 +48,12 @@ def chunk_index(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
     def work(name: str) -> Made:
         recipe = found[name].recipe
         frame = pl.read_parquet(table(settings, name, "chunks"), glob=False)
-        vectors = pl.read_parquet(table(settings, name, "embeddings"), glob=False)["vector"]
+        vectors = pl.read_parquet(table(settings, name, "embeddings"), glob=False)
+        if not vectors["chunk_id"].equals(frame["chunk_id"]):
+            raise InputError(
+                f"{name}: its vectors are not those of its chunks, as another build writes them: "
+                "build it again"
+            )
         with warehouse.open_log() as log:
             before = create(
                 settings.indexes,
@@ -62,7 +67,7 @@ def chunk_index(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.M
                 cache=settings.cache,
                 exist_ok=True,
             )
-            made = before.replace(frame, vectors.to_numpy())
+            made = before.replace(frame, vectors["vector"].to_numpy())
             held, now = set(before.chunks["chunk_id"]), set(frame["chunk_id"])
             event = IndexBuilt(
                 name=name,

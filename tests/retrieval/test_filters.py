@@ -210,3 +210,9 @@ def test_a_filter_that_leaves_nothing_finds_nothing(many: Collection, tmp_path: 
     assert small.search("writes", where={"title": {"in": ["clocks"]}})["title"].to_list() == [
         "clocks"
     ]
+
+
+@pytest.mark.parametrize("where", [{"tokens": {"<": 10**60}}, {"title": "\ud800"}])
+def test_a_value_that_nothing_can_hold_is_told(many: Collection, where: dict[str, Any]):
+    with pytest.raises(UsageError, match=next(iter(where))):
+        many.count(where)

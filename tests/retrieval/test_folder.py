@@ -258,6 +258,37 @@ def test_loose_files_without_the_folders_and_recipes_beside_them(place: Place) -
     assert list(place.texts) == ["a.md"]
 
 
+def test_links_do_not_multiply_a_folder_without_end(tmp_path: Path) -> None:
+    for number in range(20):
+        inner = tmp_path / f"f{number}"
+        inner.mkdir()
+        for name in "xy":
+            (inner / name).symlink_to(tmp_path / f"f{number + 1}")
+    (tmp_path / "f20").mkdir()
+    (tmp_path / "f20" / "a.md").write_text("a")
+    found = listing.files(tmp_path)
+    assert len(found) < 500
+    assert sum(each.path.name == "a.md" for each in found) == listing.MOST_WAYS
+    assert {each.problem for each in found if each.problem} == {
+        "a folder that links lead to in more than 10 ways: remove some"
+    }
+
+
+def test_folders_may_be_deeper_than_python_calls(tmp_path: Path) -> None:
+    folders = [tmp_path]
+    for _ in range(1200):
+        folders.append(folders[-1] / "a")
+        os.mkdir(folders[-1])
+    try:
+        (folders[-1] / "a.md").write_text("a")
+        [found] = listing.files(tmp_path)
+        assert found.document_id == "a/" * 1200 + "a.md"
+    finally:  # Python's own rmtree cannot.
+        (folders[-1] / "a.md").unlink()
+        for folder in reversed(folders[1:]):
+            os.rmdir(folder)
+
+
 def test_links_are_followed_but_not_in_circles(place: Place) -> None:
     place.write("b/a.md", "text")
     (place.files / "b" / "up").symlink_to(place.files)

@@ -40,7 +40,8 @@ class Condition(NamedTuple):
 def rows(chunks: "pl.DataFrame", where: Where) -> "NDArray[np.int64]":
     """The rows of the chunks for which every condition holds, rising.
 
-    Raises `UsageError` for a field or an operator that does not exist, or a value of another type.
+    Raises `UsageError` for a field or an operator that does not exist, a value of another type or
+    one that DuckDB cannot hold.
     """
     import duckdb
     import polars as pl
@@ -54,7 +55,10 @@ def rows(chunks: "pl.DataFrame", where: Where) -> "NDArray[np.int64]":
         con.execute("SET TimeZone = 'UTC'")
         con.register("chunks", table)
         sql = f'SELECT "row" FROM chunks WHERE {condition.sql} ORDER BY "row"'  # noqa: S608
-        found = con.sql(sql, params=list(condition.values)).to_arrow_table()
+        try:
+            found = con.sql(sql, params=list(condition.values)).to_arrow_table()
+        except duckdb.Error as error:
+            raise UsageError(f"{', '.join(where)}: {error}") from error
     return found["row"].to_numpy().astype("int64")
 
 

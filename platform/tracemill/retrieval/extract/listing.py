@@ -6,6 +6,7 @@ are passed over.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ PASSED_OVER = re.compile(
     re.IGNORECASE,
 )
 """Names of files and folders."""
+MOST_WAYS = 10
+"""To one folder: thirty folders, each with two links to the next, are a thousand million ways."""
 
 
 class File(NamedTuple):
@@ -40,7 +43,7 @@ def files(
             folders they are recipes.
     """
     taken, left = [_pattern(each) for each in include], [_pattern(each) for each in exclude]
-    found = _below(folder, "", ()) if deep else _top(folder)
+    found = _below(folder) if deep else _top(folder)
     chosen = (
         each
         for each in found
@@ -51,34 +54,49 @@ def files(
 
 
 def _top(folder: Path) -> Iterator[File]:
-    for each in _below(folder, "", (), deep=False):
+    for each in _below(folder, deep=False):
         if not each.document_id.lower().endswith((".yaml", ".yml")):
             yield each
 
 
-def _below(
-    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], *, deep: bool = True
-) -> Iterator[File]:
-    try:
-        here = folder.stat()
-        with os.scandir(folder) as scanned:
-            entries = list(scanned)
-    except OSError as error:
-        reason = f"the folder cannot be read: {error.strerror}"
-        yield File(_id(prefix.rstrip("/")) or folder.name, folder, problem=reason)
-        return
-    identity = (here.st_dev, here.st_ino)
-    if identity in above:
-        reason = "a link that leads back to a folder above it: remove it"
-        yield File(_id(prefix.rstrip("/")), folder, problem=reason)
-        return
-    for entry in entries:
-        if PASSED_OVER.fullmatch(entry.name):
+class _Folder(NamedTuple):
+    path: Path
+    prefix: str = ""
+    above: frozenset[tuple[int, int]] = frozenset()
+
+
+def _below(folder: Path, *, deep: bool = True) -> Iterator[File]:
+    left = [_Folder(folder)]
+    ways: Counter[tuple[int, int]] = Counter()
+    while left:
+        path, prefix, above = left.pop()
+        try:
+            here = path.stat()
+            identity = (here.st_dev, here.st_ino)
+            ways[identity] += 1
+            if identity in above or ways[identity] > MOST_WAYS:
+                yield File(_id(prefix.rstrip("/")), path, problem=_lost(identity in above))
+                continue
+            with os.scandir(path) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            reason = f"the folder cannot be read: {error.strerror}"
+            yield File(_id(prefix.rstrip("/")) or folder.name, path, problem=reason)
             continue
-        if not _is_folder(entry):
-            yield _file(Path(entry.path), _id(prefix + entry.name))
-        elif deep:
-            yield from _below(Path(entry.path), f"{prefix}{entry.name}/", (*above, identity))
+        for entry in entries:
+            if PASSED_OVER.fullmatch(entry.name):
+                continue
+            if not _is_folder(entry):
+                yield _file(Path(entry.path), _id(prefix + entry.name))
+            elif deep:
+                inner = Path(entry.path), f"{prefix}{entry.name}/", above | {identity}
+                left.append(_Folder(*inner))
+
+
+def _lost(in_a_circle: bool) -> str:
+    if in_a_circle:
+        return "a link that leads back to a folder above it: remove it"
+    return f"a folder that links lead to in more than {MOST_WAYS} ways: remove some"
 
 
 def _file(path: Path, document_id: str) -> File:

@@ -1,7 +1,8 @@
 """A process that reads files, one after the other, for the process that started it.
 
-Requests and replies are JSON, length first, over one socket; a text follows its reply as bytes. When the other end is gone the socket
-says so; a worker that is busy then is ended by its own alarm, which no library can hold up.
+Requests and replies are JSON, length first, over one socket; a text follows its reply as bytes. When
+the other end is gone the socket says so; a worker that is busy then is ended by its own alarm, which
+no library can hold up.
 """
 
 import json
