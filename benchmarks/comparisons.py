@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.appends import DURABILITIES, Times, die, each, folder_for, killed, timed
-from benchmarks.report import ROOT, Table, console, microseconds, number
+from benchmarks.processes import uv
+from benchmarks.report import Table, console, microseconds, number
 from benchmarks.workload import Calls, write_calls
 from tracemill.events import Happened
 from tracemill.log import EventLog
@@ -122,10 +122,8 @@ def _store_rows(scratch: Path, text: Path, made: Sequence[Happened]) -> Iterator
 
 
 def _peer_rows(scratch: Path, text: Path, calls: int) -> Iterator[tuple[str, ...]]:
-    uv = shutil.which(
-        "uv", path=f"{os.environ.get('PATH', '')}:{ROOT / '.uv'}:{ROOT / '.uv' / 'bin'}"
-    )
-    if uv is None:
+    peer = uv()
+    if peer is None:
         console.print("MLflow and Langfuse are left out: no uv on the PATH or in .uv/")
         return
     write_calls(scratch / "calls.jsonl", Calls(text).events(2 * calls))
@@ -136,17 +134,16 @@ def _peer_rows(scratch: Path, text: Path, calls: int) -> Iterator[tuple[str, ...
         ("Langfuse SDK, as it comes", "langfuse_sdk.py", {}, calls),
     ):
         try:
-            yield name, *_peer(uv, script, environment, scratch, wanted)
+            yield name, *_peer((*peer, str(PEERS / script)), environment, scratch, wanted)
         except (subprocess.CalledProcessError, json.JSONDecodeError, IndexError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             console.print(f"{name} is left out: {reason.strip().splitlines()[-1]}")
 
 
 def _peer(
-    uv: str, script: str, environment: dict[str, str], scratch: Path, calls: int
+    command: tuple[str, ...], environment: dict[str, str], scratch: Path, calls: int
 ) -> tuple[str, ...]:
     def run(what: str, folder: Path) -> dict[str, Any]:
-        command = [uv, "run", "--quiet", "--no-project", "--script", str(PEERS / script)]
         with _sink(folder) as url:
             done = subprocess.run(
                 [*command, what, str(folder), str(scratch / "calls.jsonl"), str(calls)],

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.near_truth import Truth
+from benchmarks.processes import uv
 from benchmarks.report import ROOT, console, number
 
 PEERS = Path(__file__).parent / "peers"
@@ -142,7 +142,5 @@ def tell(way: Way, *arguments: str, **environment: str) -> dict[str, Any] | None
 def _command(script: str | None) -> tuple[str, ...] | None:
     if script is None:
         return sys.executable, "-m", "benchmarks.near_ours"
-    own = ROOT / ".uv" / "bin"
-    uv = shutil.which("uv", path=f"{os.environ.get('PATH', '')}:{ROOT / '.uv'}:{own}")
-    path = str(PEERS / script)
-    return (uv, "run", "--quiet", "--no-project", "--script", path) if uv else None
+    peer = uv()
+    return (*peer, str(PEERS / script)) if peer else None

@@ -5,7 +5,7 @@ in float64, so that a likeness does not depend on the block, the batch or the or
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 Kind = Literal["float32", "int8"]
 
 _BLOCK_BYTES = 64 << 20
-
-
-class Best(NamedTuple):
-    """Rows and how alike each is to the question, best first."""
-
-    rows: "NDArray[np.int64]"
-    likeness: "NDArray[np.float64]"
 
 
 @dataclass(frozen=True)
