@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -290,3 +291,17 @@ def test_check_finds_what_opening_does_not(folder: Path):
         "fresh",
         "10 chunks that were cut are not indexed, 5 indexed ones are ",
     )
+
+
+def test_a_disk_that_takes_no_more_leaves_the_version_that_serves(folder: Path) -> None:
+    served = versions.served(folder / "docs")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"could not be written .* make room .* last version"):
+            build(folder, 140)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert versions.served(folder / "docs") == served
+    assert not [left for left in folder.rglob(".*") if left.is_dir()]
+    assert len(build(folder, 140)) == 140

@@ -1,6 +1,7 @@
 """Labelled questions are read line by line, and lead to the chunks that hold what they quote."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +20,7 @@ from tracemill.retrieval.questions import (
     read_questions,
     self_made,
 )
-from tracemill.retrieval.relevance import holds, right_chunks, text_of
+from tracemill.retrieval.relevance import fold, holds, right_chunks, text_of
 from tracemill.settings import Settings
 
 
@@ -271,3 +272,16 @@ def test_the_digest_of_a_set_is_of_what_is_asked_and_not_of_the_order(tmp_path: 
     turned = read_questions(written(tmp_path, *reversed(lines))).frame
     assert dataset_digest(first) == dataset_digest(turned) != dataset_digest(first.head(1))
     assert dataset_digest(self_made(library(9))).startswith("self-made:")
+
+
+def test_folding_a_large_text_takes_a_few_times_its_room() -> None:
+    text = "The Journal takes\n all writes " * 20_000
+    tracemalloc.start()
+    try:
+        folded = fold(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert folded.text == ("the journal takes all writes " * 20_000).strip()
+    assert folded.place(folded.text.rindex("writes")) == text.rindex("writes")
+    assert peak < 12 * len(text)

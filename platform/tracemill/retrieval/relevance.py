@@ -7,6 +7,7 @@ chunks that hold most of it count, and of a quote over many chunks each that lie
 
 import re
 import unicodedata
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,19 +48,21 @@ def right_chunks(questions: "pl.DataFrame", chunks: "pl.DataFrame") -> "pl.DataF
 
 def text_of(chunks: "pl.DataFrame") -> str:
     """The text of one document from its chunks; where none lies, there are newlines."""
-    text = ""
+    pieces: list[str] = []
+    end = 0
     for start, piece in chunks.sort("start").select("start", "text").iter_rows():
-        text += "\n" * (start - len(text)) + piece[max(len(text) - start, 0) :]
-    return text
+        pieces += ("\n" * (start - end), piece[max(end - start, 0) :])
+        end = max(end, start + len(piece))
+    return "".join(pieces)
 
 
 class Folded(NamedTuple):
     """A text in lower case with single blanks, and where its words lay."""
 
     text: str
-    starts: list[int]
+    starts: "array[int]"
     """Where each word begins in `text`."""
-    were: list[int]
+    were: "array[int]"
     """Where it began."""
 
     def place(self, at: int) -> int:
@@ -70,13 +73,18 @@ class Folded(NamedTuple):
 
 def fold(text: str) -> Folded:
     """Fold a text, so that a quote is found whatever its blanks and capitals."""
-    words = [(found.start(), _lower(found[0])) for found in re.finditer(r"\S+", text)]
-    starts: list[int] = []
+    words: list[str] = []
+    lowered: dict[str, str] = {}  # A word of a large text is held once.
+    starts, were = array("q"), array("q")
     at = 0
-    for _, word in words:
+    for found in re.finditer(r"\S+", text):
+        said = found[0]
+        word = lowered.get(said) or lowered.setdefault(said, _lower(said))
+        words.append(word)
         starts.append(at)
+        were.append(found.start())
         at += len(word) + 1
-    return Folded(" ".join(word for _, word in words), starts, [start for start, _ in words])
+    return Folded(" ".join(words), starts, were)
 
 
 def _lower(word: str) -> str:

@@ -204,11 +204,21 @@ def _changed_ns(path: Path) -> int:
 
 @contextmanager
 def aside(home: Path, digest: str) -> Generator[Path]:
-    """Step 1: a folder to be filled, which is gone afterwards unless it was placed."""
+    """Step 1: a folder to be filled, which is gone afterwards unless it was placed.
+
+    Raises `InputError` when the disk takes no more; numpy and Arrow say that in words of their own.
+    """
     folder = home / f".{digest}.{uuid.uuid4().hex[:8]}.tmp"
-    folder.mkdir()
     try:
+        folder.mkdir()
         yield folder
+    except OSError as error:
+        free = shutil.disk_usage(home).free
+        raise InputError(
+            f"the next version of {home.name!r} could not be written to {home} ({error}; "
+            f"{free / 1e6:,.0f} MB free): make room or give the right to write, and build again; "
+            "the last version serves"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
