@@ -1,4 +1,4 @@
-"""Tokens as the bundled tokenizer counts them: offline, loaded once for each process.
+"""Tokens as the bundled tokenizer counts them, and their vectors: offline, loaded once a process.
 
 wordllama's wheel carries its tokenizer and weights. Its files are read where they lie, because
 importing the package itself sets up the root logger and loads an HTTP client.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "tokenizers/l2_supercat_tokenizer_config.json"
+WEIGHTS = "weights/l2_supercat_256.safetensors"
 _BATCH = 512  # texts; few enough that all cores end together
 # A word with the blanks before it; no token reaches over its end, or over a newline.
 _WORD = re.compile(r"\n+| *[^ \n]{1,20000}| +")
@@ -126,6 +127,14 @@ class Starts:
 
     def _newlines(self, count: int) -> tuple[int, ...]:
         return tuple(sorted([*range(count)] * self._newline))
+
+
+@cache
+def vectors() -> "NDArray[np.float16]":
+    """One vector for each token, as the wheel carries them: (32000, 256)."""
+    from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
+
+    return load_file(bundled(WEIGHTS))["embedding.weight"]
 
 
 def bundled(path: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracemill.retrieval.blocks import Block, blocks, headings
+from tracemill.retrieval.blocks import Block, blocks
 
 SYNTAXES = ("markdown", "rst", "text", "csv", "python", "go")
 
@@ -121,6 +121,10 @@ pieces = st.lists(
 texts = st.builds("".join, pieces) | st.builds("\n".join, pieces)
 
 
+def headings(text: str, syntax: str) -> list[Block]:
+    return [block for block in blocks(text, syntax) if block.kind == "heading"]
+
+
 def parts(text: str, syntax: str) -> list[tuple[str, int, str]]:
     return [
         (block.kind, block.level, text[block.start : block.end].strip("\n"))
@@ -183,8 +187,8 @@ def test_plain_text_has_a_block_for_each_paragraph_indented_or_not():
 
 
 def test_a_rule_or_a_table_is_no_heading():
-    assert not list(headings("text\n\n-----\n\n=====  =====\na      b\n=====  =====\n", "rst"))
-    assert not list(headings("a long title\n---\n", "rst"))
+    assert not headings("text\n\n-----\n\n=====  =====\na      b\n=====  =====\n", "rst")
+    assert not headings("a long title\n---\n", "rst")
 
 
 def test_definitions_of_python_are_sections_with_their_comments_and_methods():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["K1", "STOP_WORDS", "B", "build", "filled", "model_of", "scores", "weights", "words"]
+__all__ = ["K1", "STOP_WORDS", "B", "build", "filled", "model_of", "scores", "terms", "words"]
 
 K1, B = 1.2, 0.75
 
@@ -128,16 +128,11 @@ def scores(
     return total / np.float32(sum(asked.values()) or 1)
 
 
-def weights(model: Any, question: str) -> dict[str, float]:
-    """What each word of an English question weighs: its inverse document frequency, as Lucene has
-    it."""
-    return {any_of[0]: weight for any_of, weight in terms(model, question).items()}
-
-
 def terms(
     model: Any, question: str, languages: Sequence[str | None] = (ENGLISH,)
 ) -> dict[tuple[str, ...], float]:
-    """What a question is looked for by, each with its weight: forms of which any one will do."""
+    """What a question is looked for by: forms of which any one will do, with their weight, which is
+    the inverse document frequency as Lucene has it."""
     weighed: dict[tuple[str, ...], float] = {}
     for any_of in _asked(model, question, languages):
         weighed[any_of] = float(

@@ -6,7 +6,6 @@ it stand for texts: words that are everywhere are short, those that tell texts a
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracemill import tokenizer
@@ -79,17 +78,10 @@ def vectors(each: Sequence[str]) -> "NDArray[np.float32]":
 
     ids = tokenizer.ids(each)
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-    sums = np.zeros((len(each), _table().shape[1]), dtype=np.float32)
+    table = tokenizer.vectors()
+    sums = np.zeros((len(each), table.shape[1]), dtype=np.float32)
     if lengths.any():
         flat = np.fromiter((t for word in ids for t in word), np.int64, int(lengths.sum()))
         begins = np.concatenate(([0], np.cumsum(lengths[lengths > 0])[:-1]))
-        sums[lengths > 0] = np.add.reduceat(_table()[flat].astype(np.float32), begins, axis=0)
+        sums[lengths > 0] = np.add.reduceat(table[flat].astype(np.float32), begins, axis=0)
     return sums
-
-
-@cache
-def _table() -> "NDArray[np.float16]":
-    """One vector for each token, as the wheel carries them: (32000, 256)."""
-    from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
-
-    return load_file(tokenizer.bundled("weights/l2_supercat_256.safetensors"))["embedding.weight"]

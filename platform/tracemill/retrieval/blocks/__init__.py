@@ -14,7 +14,7 @@ from tracemill.retrieval.blocks.marks import Begin, Kind
 from tracemill.retrieval.blocks.separated import separated
 from tracemill.retrieval.blocks.underlined import underlined
 
-__all__ = ["Block", "Kind", "blocks", "headings"]
+__all__ = ["Block", "Kind", "blocks"]
 
 
 class Block(NamedTuple):
@@ -49,11 +49,6 @@ def blocks(text: str, syntax: str) -> Iterator[Block]:
             yield Block(before.start, begin.start, *before[1:])
         before = begin
     yield Block(before.start, len(text), *before[1:])
-
-
-def headings(text: str, syntax: str) -> Iterator[Block]:
-    """The headings of a text, in order."""
-    return (block for block in blocks(text, syntax) if block.kind == "heading")
 
 
 _SYNTAXES: dict[str, Callable[[str], Iterator[Begin]]] = {

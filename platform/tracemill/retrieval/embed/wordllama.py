@@ -25,7 +25,6 @@ FEWER = (64, 128, 256)
 """The weights were trained so that the first of their numbers are a model too. Recall@1 on SQuAD
 1.1: 39.3, 47.5, 51.7."""
 LEXICAL_SHARE = 0.9
-_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _PART = 256  # texts for one thread
 # A text's token vectors are gathered and added so many at once, 4 MB.
 _TOKENS_AT_ONCE = 4096
@@ -82,16 +81,14 @@ def _add(
 
 @cache
 def _weights(dimensions: int) -> "NDArray[np.float32]":
-    """One vector for each token, as the wheel carries them: (32000, dimensions)."""
+    """The vectors of tokens as they are added: (32000, dimensions)."""
     import numpy as np
-    from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
-    weights = load_file(tokenizer.bundled(_WEIGHTS))["embedding.weight"]
-    return np.ascontiguousarray(weights[:, :dimensions], dtype=np.float32)
+    return np.ascontiguousarray(tokenizer.vectors()[:, :dimensions], dtype=np.float32)
 
 
 @cache
 def _digest() -> str:
     """Of weights and tokenizer: both make the vectors."""
-    files = (tokenizer.bundled(_WEIGHTS), tokenizer.bundled(tokenizer.FILE))
+    files = (tokenizer.bundled(tokenizer.WEIGHTS), tokenizer.bundled(tokenizer.FILE))
     return "-".join(sha256_of(file)[:12] for file in files)
