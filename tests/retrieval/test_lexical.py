@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemill.errors import InputError
-from tracemill.llm import bm25
+from tracemill.llm import bm25, words
 from tracemill.retrieval import lexical
 
 TEXTS = ["A journal takes the writes.", "DuckDB gives the answers.", "Writes need a lock."]
@@ -37,6 +37,13 @@ def test_a_word_that_no_text_holds_counts_fully():
     known, unknown = (lexical.scores(built, asked)[2] for asked in ("lock", "lock Mars"))
     absent, held = bm25.terms(built.model, "mars lock").values()
     assert unknown == pytest.approx(known * held / (absent + held))
+
+
+def test_there_may_be_more_languages_than_there_are():
+    languages = [a + b for a in "abcdefghijklm" for b in "nopqrstuvwxyzabcdefghij"]
+    built = lexical.build(["a lock"] * len(languages), languages)
+    assert set(built.languages) - {"other"} <= words.STEMMERS.keys()
+    assert (lexical.scores(built, "lock") > 0).all()
 
 
 class Change(NamedTuple):

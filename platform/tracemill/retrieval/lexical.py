@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 _ARRAYS = ("ids", "offsets", "spoken", "data", "indices", "pointers")
 _REST = "words.json"
+OTHER = "other"
+"""Stands for every language that has no stemmer here."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def build(texts: Sequence[str], languages: Sequence[str | None] | None = None) -
 
     Args:
         texts: what is searched of each chunk (`frames.searchable`).
-        languages: of each text, ISO 639-1; what is unknown is read as English.
+        languages: of each text, ISO 639-1; None is read as English.
     """
     import numpy as np
 
@@ -81,7 +83,11 @@ def update(
     """
     import numpy as np
 
-    spoken_now = [each or words.ENGLISH for each in languages or [None] * len(texts)]
+    # Those without a stemmer are read alike: documents can name any two letters as their language.
+    spoken_now = [
+        words.ENGLISH if not each else each if each in words.STEMMERS else OTHER
+        for each in languages or [None] * len(texts)
+    ]
     if not len(texts) == len(spoken_now) == int(np.count_nonzero(rows < 0)):
         raise ValueError(
             f"{np.count_nonzero(rows < 0)} rows are new, with {len(texts)} texts and "
