@@ -4,10 +4,10 @@ A file is read in a process of its own that can be killed, so that one which han
 memory costs itself alone. Whatever happens there ends as an `Extracted` or as a reason.
 """
 
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
-
-VERSION = 3
-"""To be raised with every change that gives another text or title for the same file."""
 
 
 class Page(NamedTuple):
@@ -39,7 +39,15 @@ class Extracted(NamedTuple):
 
 
 def version() -> str:
-    """What extraction depends on beside the file: this code and kreuzberg, by their versions."""
+    """What a text depends on beside its file: a digest of this code, and kreuzberg's version."""
     from importlib.metadata import version as installed
 
-    return f"{VERSION} kreuzberg {installed('kreuzberg')}"
+    return f"{_code()} kreuzberg {installed('kreuzberg')}"
+
+
+@cache
+def _code() -> str:
+    digest = blake2b(digest_size=8)
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
