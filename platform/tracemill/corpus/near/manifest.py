@@ -4,9 +4,7 @@ No other file is ever changed, so a crash leaves the state before; what the mani
 is swept away by the next writer.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +13,7 @@ from typing import Any
 
 from tracemill.corpus.near.bands import Rule
 from tracemill.errors import InputError, UsageError
-from tracemill.files import write_text_atomically
+from tracemill.files import only_one_writer, write_text_atomically
 
 FORMAT = 1
 """Of files, shingles and tags: another definition of any of them is another number."""
@@ -58,12 +56,8 @@ class Manifest:
 def locked(folder: Path) -> Generator[None]:
     """One process at a time; others wait."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with only_one_writer(folder / LOCK):
         yield
-    finally:
-        os.close(lock)
 
 
 def make(folder: Path, rule: Rule, fields: str) -> None:
