@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ANSWERS = "local/extract"
 """Who answers labelled questions: it needs no key, so that every build can ask."""
+_QUARANTINE = "tracemill quarantine --step questions -n 20"
 PARTS = (
     *("questions", "relevance", "metrics", "evaluate", "judge", "answer", "packing", "citations"),
     *("confidence", *indexes.PARTS),
@@ -127,6 +128,31 @@ def no_worse(warehouse: Warehouse) -> dg.AssetCheckResult:
             else f"{len(said)} collections find what they found before"
         ),
         metadata={"lines": dg.MetadataValue.md("\n".join(lines))},
+    )
+
+
+@dg.asset_check(asset=evaluation)
+def every_question_read(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """Every line in raw/questions is a question to a collection that is there, and can be found."""
+    settings = warehouse.settings
+    known = warehouse.parts(evaluation.key)
+    problems = [
+        f"{file.name} is for no collection: there are {', '.join(sorted(known))}"
+        for file in sorted(settings.raw_questions.glob("[!.]*"))
+        if file.suffix != ".jsonl" or file.stem not in known
+    ]
+    for name, each in _said(settings, sorted(known)).items():
+        if each["refused"]:
+            problems.append(f"{name}: {each['refused']} lines are none: `{_QUARANTINE}`")
+        if each["labelled"] and each["lost"]:
+            problems.append(
+                f"{name}: what {each['lost']} of them quote is nowhere: "
+                f"`tracemill collections evaluate {name}`"
+            )
+    return dg.AssetCheckResult(
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(problems) or "each is asked",
     )
 
 

@@ -110,7 +110,8 @@ class BuildProgress:
 
     def _broke(self, event: dg.DagsterEvent) -> None:
         error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
+        # An error of ours was written for its reader; what caused it was not.
+        while error is not None and error.cause is not None and not _is_ours(error.message):
             error = error.cause
         self.failed.append(_name(event))
         self._line("red", "✗", _name(event), _reason(error.message) if error else "failed")
@@ -124,6 +125,10 @@ def _name(event: dg.DagsterEvent) -> str:
     if event.event_type is Type.ASSET_MATERIALIZATION:
         return event.materialization.asset_key.to_user_string()
     return (event.step_key or "").replace("__", "/", 1)
+
+
+def _is_ours(message: str) -> bool:
+    return message.startswith("tracemill.")
 
 
 def _reason(message: str) -> str:

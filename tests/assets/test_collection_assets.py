@@ -3,16 +3,18 @@
 A small warehouse is built once; each test changes a copy of it and builds again.
 """
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dagster as dg
 import polars as pl
 import pytest
+from rich.console import Console
 
 from assets import build, documents, evaluation, indexes, retrieval
 from assets.documents import table
@@ -348,6 +350,14 @@ def test_a_collection_that_fails_stops_no_other(settings: Settings):
     assert "pond.md" in cut["document_id"]
 
 
+def test_what_fails_is_told_with_the_name_of_its_collection(settings: Settings):
+    recipe(settings, HOUSE, "model: local/nonsense\n")
+    console = Console(file=io.StringIO(), width=300)
+    assert build.build(settings, "retrieval", console) == 1
+    shown = cast(io.StringIO, console.file).getvalue()
+    assert f"✗ retrieval/chunks           {HOUSE}: no embedding model 'local/nonsense'" in shown
+
+
 def reversed_rows(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.reverse()
 
@@ -449,9 +459,13 @@ def test_labelled_questions_are_asked_and_bad_lines_are_told(settings: Settings)
     settings.raw_questions.mkdir()
     file = settings.raw_questions / f"{HOUSE}.jsonl"
     file.write_text(labels(TOPICS[:8]) + bad + unanswerable)
+    (settings.raw_questions / "hose.jsonl").write_text(labels(TOPICS[:1]))
     made = built(settings)
     assert made.made == {"evaluation"}
-    assert made.failed.keys() == {"every_file_read"}
+    assert made.failed.keys() == {"every_file_read", "every_question_read"}
+    told = made.failed["every_question_read"]
+    assert told.startswith("hose.jsonl is for no collection: there are ")
+    assert f"{HOUSE}: 2 lines are none: `tracemill quarantine --step questions" in told
     said = json.loads((settings.collection(HOUSE) / "evaluation.json").read_text())
     assert (said["questions"], said["labelled"], said["refused"]) == (25, True, 2)
     assert said["metrics"]["recall@10"] == 1

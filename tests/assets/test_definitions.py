@@ -85,6 +85,7 @@ def test_the_checks_and_which_of_them_block():
         "retrieval/embeddings: vectors_fit": True,
         "retrieval/documents: every_file_read": False,
         "retrieval/chunk_index: index_holds": True,
+        "retrieval/evaluation: every_question_read": False,
         "retrieval/evaluation: no_worse": False,
         "log/costs: costs_reconcile": False,
     }
