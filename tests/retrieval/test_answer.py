@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.llm.serving import Say, Seen, say, serving
 from tests.retrieval.passages import passages, vectors_of
 from tracemill.errors import CallFailed, InputError, UsageError
 from tracemill.events import RagAnswered
@@ -273,3 +274,33 @@ def test_rows_of_a_search_are_told_as_they_were_scored(
     assert (first.score, first.lexical, first.dense) == tuple(
         found[name] for name in ("score", "lexical", "dense")
     )
+
+
+def test_a_providers_reranker_orders_what_is_read_and_is_a_call_of_the_same_work(
+    settings: Settings, facts: Collection, log: EventLog, monkeypatch: pytest.MonkeyPatch
+):
+    def ranked(seen: Seen) -> Say:
+        last = len(seen.json["documents"]) - 1
+        return say({"results": [{"index": last, "relevance_score": 0.9}]})
+
+    with serving(ranked) as server:
+        monkeypatch.setenv("COHERE_BASE_URL", server.url)
+        monkeypatch.setenv("COHERE_API_KEY", "of-a-test")
+        ask(
+            QUESTION,
+            settings=settings,
+            log=log,
+            index=facts,
+            k=1,
+            rerank="cohere/rerank-v3.5",
+            threshold=0,
+        )
+    best = facts.search(QUESTION, 50)["chunk_id"].to_list()
+    assert len(best) > 1
+    assert answered(log).chunk_ids == (best[-1],)
+    works = {
+        event.correlation_id
+        for recorded in log.read(kinds=["llm.call.finished", "llm.call.failed", "rag.answered"])
+        for event in [recorded.event]
+    }
+    assert works == {answered(log).correlation_id}

@@ -41,6 +41,10 @@ def ask(
         list[str] | None,
         typer.Option(help="Only chunks for which this holds, as language=en; may be repeated."),
     ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(help="A provider's model that orders what was found: cohere/rerank-v3.5."),
+    ] = None,
     show_passages: Annotated[
         bool, typer.Option("--show-passages", help="Print what the model was given, too.")
     ] = False,
@@ -88,6 +92,7 @@ def ask(
             model=model,
             where=conditions or None,
             mode=mode,  # pyright: ignore[reportArgumentType]
+            rerank=rerank,
             on_text=piece if live else None,
         )
     if as_json:

@@ -6,6 +6,7 @@ event, linked to its model call by `call_id` and `correlation_id`.
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from tracemill.retrieval.citations import Citation
 from tracemill.retrieval.confidence import Features
 from tracemill.retrieval.filters import Where
 from tracemill.retrieval.packing import THRESHOLD, Source, ids, pack, passage
+from tracemill.retrieval.rerank import CANDIDATES, by_provider
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def ask(
     model: str = "local/extract",
     where: Where | None = None,
     mode: "Mode" = "hybrid",
+    rerank: str | None = None,
     threshold: float = THRESHOLD,
     passage_tokens: int = PASSAGE_TOKENS,
     actor: str | None = None,
@@ -99,6 +102,7 @@ def ask(
         k: how many chunks are looked for.
         where: only chunks for which this holds (`retrieval/filters.py`).
         mode: how they are looked for: `hybrid`, `dense` or `lexical`.
+        rerank: a provider's model that puts the best of them in order, as `cohere/rerank-v3.5`.
         threshold: what a chunk must hold of the question to be shown to the model, from 0 to 1.
         passage_tokens: the most tokens of passages in the prompt.
         actor: who asks, as on every event.
@@ -112,12 +116,15 @@ def ask(
         raise UsageError(f"cannot look for {k} passages on {question!r}: ask for at least one")
     clock = time.perf_counter()
     collection = _opened(index, settings, log)
-    found = collection.search(question, k, where=where, mode=mode)
+    about: Options = {"actor": actor, "correlation_id": new_id()}
+    found = collection.search(question, max(k, CANDIDATES if rerank else k), where=where, mode=mode)
+    if rerank:
+        with closing(Client(log, settings)) as client:
+            found = by_provider(client, rerank, question, found, k, **about)
     room = _room(model, question, passage_tokens)
     sources = pack(question, found, threshold=threshold, tokens=room)
     retrieved = _Retrieved(question, collection, mode, found, sources)
     call_id = new_id() if sources else None
-    about: Options = {"actor": actor, "correlation_id": new_id()}
     answer = None
     try:
         answer = _answer(retrieved, settings, log, model, call_id, about, on_text)
@@ -173,7 +180,8 @@ def _answer(
     )
     request = Request(model=model, messages=prompt(retrieved.question, retrieved.sources))
     try:
-        response = _response(Client(log, settings), request, about | {"call_id": call_id}, on_text)
+        with closing(Client(log, settings)) as client:
+            response = _response(client, request, about | {"call_id": call_id}, on_text)
     except CallFailed as failure:
         if failure.error_type != "no_answer":
             raise

@@ -118,9 +118,7 @@ def _curve(
     points = min(_POINTS, len(right) // _A_POINT)
     bins = np.array_split(np.argsort(logistic, kind="stable"), points)
     levels = isotonic_regression([right[rows].mean() for rows in bins]).x
-    curve = (
-        (float(logistic[rows].mean()), float(p)) for rows, p in zip(bins, levels, strict=True)
-    )
+    curve = ((float(logistic[rows].mean()), float(p)) for rows, p in zip(bins, levels, strict=True))
     return tuple((round(x, 5), round(p, 5)) for x, p in curve)
 
 

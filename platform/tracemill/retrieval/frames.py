@@ -92,7 +92,9 @@ def document_frame(rows: "list[dict[str, Any]]") -> "pl.DataFrame":
     import polars as pl
 
     empty = pl.DataFrame(rows, schema=document_schema())
-    return empty.with_columns(pl.col("metadata").fill_null("{}"), pl.col("by_line").fill_null(False))
+    return empty.with_columns(
+        pl.col("metadata").fill_null("{}"), pl.col("by_line").fill_null(False)
+    )
 
 
 def searchable(chunks: "pl.DataFrame") -> "pl.Series":

@@ -6,9 +6,10 @@ question does, go up; or a provider's reranker reads the texts.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from tracemill.llm import bm25
+from tracemill.llm.options import Options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,12 @@ def closeness(words: "Lexical", question: str, rows: "NDArray[np.int64]") -> Clo
 
 
 def by_provider(
-    client: "Client", model: str, question: str, found: "pl.DataFrame", k: int
+    client: "Client",
+    model: str,
+    question: str,
+    found: "pl.DataFrame",
+    k: int,
+    **about: Unpack[Options],
 ) -> "pl.DataFrame":
     """The k best of what a search found, as a provider's reranker orders them.
 
@@ -88,6 +94,7 @@ def by_provider(
         model: provider/model, as `cohere/rerank-v3.5`.
         found: rows of a search with title, headings and text; `rank` and `score` are replaced, by
             the provider's relevance.
+        about: of the call, as `actor` and `correlation_id`.
 
     The call is recorded in the client's log. Raises `CallFailed` as every call does.
     """
@@ -97,7 +104,8 @@ def by_provider(
 
     if not len(found):
         return found
-    ranking = client.rerank(question, searchable(found).to_list(), model=model, top_n=k).ranking
+    texts = searchable(found).to_list()
+    ranking = client.rerank(question, texts, model=model, top_n=min(k, len(texts)), **about).ranking
     rows = found[[row for row, _ in ranking[:k]]]
     return rows.with_columns(
         pl.Series("rank", range(1, len(rows) + 1), dtype=found.schema["rank"]),
