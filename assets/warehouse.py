@@ -182,11 +182,11 @@ class Warehouse(dg.ConfigurableResource):
                 "it is not in raw/, or what comes before this asset has not read it yet"
             )
         done: set[str] = set()
-        failed: dict[str, TracemillError] = {}
+        failed: dict[str, TracemillError | OSError] = {}
         for origin in sorted(wanted & inputs.keys()):
             try:
                 _, unchanged = self._once(context, partial(work, origin), inputs[origin], origin)
-            except TracemillError as error:
+            except (TracemillError, OSError) as error:
                 failed[origin] = error
             else:
                 done |= set() if unchanged else {origin}

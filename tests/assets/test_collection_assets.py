@@ -350,6 +350,16 @@ def test_a_collection_that_fails_stops_no_other(settings: Settings):
     assert "pond.md" in cut["document_id"]
 
 
+def test_a_disk_that_refuses_one_collection_stops_no_other(settings: Settings):
+    place = table(settings, ODD, "documents")
+    place.unlink()
+    place.mkdir()
+    written(settings.raw_documents / HOUSE, {"pond.md": page("pond")})
+    assert not built(settings).result.success
+    read = pl.read_parquet(table(settings, HOUSE, "documents"), glob=False)
+    assert "pond.md" in read["document_id"]
+
+
 def test_what_fails_is_told_with_the_name_of_its_collection(settings: Settings):
     recipe(settings, HOUSE, "model: local/nonsense\n")
     console = Console(file=io.StringIO(), width=300)

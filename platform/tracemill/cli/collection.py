@@ -225,7 +225,7 @@ def check(name: Name, as_json: Json = False, warehouse: Warehouse = None) -> Non
     Examples:
 
       tracemill collections check installed
-      for name in $(tracemill collections ls --json | jq -r .name); do tracemill collections check $name; done
+      tracemill collections ls --json | jq -r .name | while read -r n; do tracemill collections check "$n"; done
     """
     from tracemill.retrieval.collection.check import check as look
 
@@ -234,8 +234,8 @@ def check(name: Name, as_json: Json = False, warehouse: Warehouse = None) -> Non
         for finding in found:
             print_json(finding._asdict())
     else:
-        rows = [["ok" if each.ok else "WRONG", each.what, each.detail] for each in found]
-        print_lines(("", "what", "found"), rows, right=())
+        for each in found:  # Whole: the mend stands at the end.
+            print(f"{'ok   ' if each.ok else 'WRONG'}  {each.what:<7}  {plain(each.detail)}")
     wrong = [each.what for each in found if not each.ok]
     if wrong:
         raise TracemillError(f"collection {name!r}: {', '.join(wrong)} not as it should be")
