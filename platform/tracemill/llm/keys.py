@@ -50,7 +50,7 @@ def needed(prefix: str, provider: Provider) -> SecretStr | None:
         raise CallFailed(
             "missing_key",
             f"{prefix} needs a key: set {provider.key_from} in the environment, "
-            "or use local/extract, which needs none",
+            "or use a model of local/, which needs none",
         )
     return secret
 
