@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def _cell(value: object, width: int) -> str:
 
 def bars(title: str, labels: Sequence[str], values: Sequence[float], unit: str) -> str:
     """A horizontal bar chart, the first label on top."""
+    return _bars(title, tuple(labels), tuple(values), unit)
+
+
+@lru_cache(256)  # Most counts are what they were, and to draw them takes longer than to count.
+def _bars(title: str, labels: tuple[str, ...], values: tuple[float, ...], unit: str) -> str:
     short = [label if len(label) <= 40 else f"{label[:39]}…" for label in labels]
     longest = max((len(label) for label in short), default=0)
     figure, axes = _plot(title, left=0.2 + 0.085 * longest, height=0.9 + 0.32 * max(len(labels), 2))

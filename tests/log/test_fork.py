@@ -21,6 +21,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+FORKS = 8
+"""Of a process whose threads write and ask meanwhile."""
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
     with EventLog(tmp_path / "log") as log:
@@ -99,14 +103,14 @@ def test_a_fork_while_threads_append_and_ask_neither_hangs_nor_loses(log: EventL
     for thread in threads:
         thread.start()
     try:
-        assert all(ended_well(forked(work)) for _ in range(12))
+        assert all(ended_well(forked(work)) for _ in range(FORKS))
     finally:
         stop.set()
         for thread in threads:
             thread.join()
     records = list(log.read())
     assert [r.position for r in records] == list(range(1, len(records) + 1))
-    assert len(records) == 5 + len(acknowledged) + 24
+    assert len(records) == 5 + len(acknowledged) + 2 * FORKS
     assert log.verify().problems == ()
 
 

@@ -28,13 +28,16 @@ quick = settings(
 )
 
 
+EACH = [events([kind]) for kind in KINDS]
+
+
 @st.composite
 def one_of_each(draw: st.DrawFn) -> list[Happened]:
     """An event of every kind, in any order."""
-    return draw(st.permutations([draw(events([kind])) for kind in KINDS]))
+    return draw(st.permutations([draw(each) for each in EACH]))
 
 
-@settings(quick, max_examples=8)
+@settings(quick, max_examples=6)
 @given(one_of_each())
 def test_any_event_of_any_kind_comes_back_as_it_was(made: list[Happened]) -> None:
     with tempfile.TemporaryDirectory() as folder, EventLog(Path(folder) / "log") as log:
@@ -142,7 +145,7 @@ steps = st.one_of(
 )
 
 
-@quick
+@settings(quick, max_examples=12)
 @given(st.lists(steps, min_size=1, max_size=14))
 def test_the_views_are_what_a_replay_gives(order: list[tuple[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder, EventLog(Path(folder) / "log") as log:
