@@ -148,7 +148,7 @@ def _bm25s(stemmer: str | None) -> Callable[[Labelled], Scores]:
 
 def _tantivy(squad: Labelled) -> Scores:
     """Its English stemmer; any of the question's words."""
-    import tantivy
+    import tantivy  # pyright: ignore[reportMissingImports]
 
     schema = tantivy.SchemaBuilder()
     schema.add_text_field("text", tokenizer_name="en_stem")
