@@ -81,7 +81,9 @@ def chunks(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materi
     asked = {
         name: {
             documents.key.to_user_string(): digest,
-            "recipe": found[name].recipe.model_dump_json(include={"chunking", "model", "dimensions"}),
+            "recipe": found[name].recipe.model_dump_json(
+                include={"chunking", "model", "dimensions"}
+            ),
         }
         for name, digest in parts.items()
         if name in found
