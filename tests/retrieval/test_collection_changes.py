@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.retrieval.passages import directions, numbered
@@ -35,7 +35,15 @@ def _small_collections_have_graphs():
 
 
 @given(changes=changes, kind=st.sampled_from(["float32", "int8"]))
-@settings(deadline=None, max_examples=12)
+@example(
+    changes=[("add", (0, 250, 0)), ("delete", (10, 25, 0)), ("upsert", (40, 30, 40))],
+    kind="float32",
+)
+@settings(
+    deadline=None,
+    max_examples=12,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes
+)
 def test_any_changes_lead_to_what_building_anew_gives(
     changes: list[tuple[str, tuple[int, int, int]]], kind: Any
 ):

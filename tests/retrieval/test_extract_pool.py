@@ -73,7 +73,7 @@ def assert_is_one_of_both(found: Read | Unopened) -> None:
     json.dumps(found.extracted.metadata, ensure_ascii=False).encode()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(content=st.binary(max_size=400), suffix=st.sampled_from(SUFFIXES))
 def test_any_bytes_under_any_name_are_a_document_or_a_refusal(
     pool: Pool, folder: Path, content: bytes, suffix: str
@@ -82,7 +82,7 @@ def test_any_bytes_under_any_name_are_a_document_or_a_refusal(
     assert_is_one_of_both(next(pool.read([folder / f"any{suffix}"])))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(sorted(GOOD)),
     cut=st.floats(0, 1),
