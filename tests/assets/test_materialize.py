@@ -136,7 +136,9 @@ def test_a_changed_document_makes_what_stems_from_it_and_nothing_else(
     file = built.raw_documents / "garden.md"
     file.write_text(file.read_text(encoding="utf-8") + "\nThe cat sleeps here.\n", encoding="utf-8")
     result = materialize(built)
-    assert made(result) == {*("documents", "chunks", "embeddings", "chunk_index", "evaluation", "log_fold")}
+    assert made(result) == {
+        *("documents", "chunks", "embeddings", "chunk_index", "evaluation", "log_fold")
+    }
     pages = shown(result)
     assert (pages["documents"]["files_read"], pages["documents"]["files_unchanged"]) == (1, 1)
     assert (pages["embeddings"]["computed"], pages["embeddings"]["from_cache"]) == (1, 1)
