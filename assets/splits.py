@@ -48,7 +48,7 @@ def training_splits(
 
     settings = warehouse.settings
     recipe = flow.dataset_recipe(settings)
-    folder = settings.corpus / "splits"
+    folder = settings.splits
     inputs = {"corpus/decontaminated_records": warehouse.digest(corpus.decontaminated_records.key)}
 
     def work() -> Made:
@@ -227,7 +227,7 @@ def _placed(settings: Settings, recipe: "Dataset") -> "Judged":
         by=(*asked.by, "part_of", "alike"),
         clusters=light["group_id"] if "duplicates" in asked.by else None,
         stratify=asked.stratify,
-        settled=_settled(settings, write.settled(settings.corpus / "splits", _rule(recipe))),
+        settled=_settled(settings, write.settled(settings.splits, _rule(recipe))),
     )
 
 
@@ -293,7 +293,7 @@ def _files(settings: Settings) -> list[Path]:
     """The Parquet of the version in force."""
     from tracemill.corpus.write import current
 
-    return sorted(current(settings.corpus / "splits").path.glob("*.parquet"))
+    return sorted(current(settings.splits).path.glob("*.parquet"))
 
 
 def _batches(settings: Settings) -> "Iterator[pl.DataFrame]":

@@ -91,7 +91,7 @@ def every(
 
 
 class Origin(TypedDict):
-    """Fields of `tracemill.events.Happened`."""
+    """Fields of `tracemill.events.happened.Happened`."""
 
     actor: str
     correlation_id: str

@@ -2,14 +2,17 @@
 
 The map, from the top down; each layer imports only what stands below it:
 
-    cli          the command line, thin
+    cli          the command line, thin          pytest_plugin   tests of what models answer
+    quality      evaluations, baselines, contracts, snapshots
     retrieval    documents to an index; questions to answers that cite
+    finetune     a split to a model, and which version of it is in production
     llm          calls to models, every one recorded       corpus   records to training splits, pure
     log          EventLog: append, read, sql, frame, fold, verify
     prices       a dated table of what tokens cost
     events       everything that can happen, one class each
     messages     what goes to a model and what comes back
     settings     where things are          files   whole or absent          pii   what must not be kept
+    intervals    how sure a figure is
     errors       every exception we raise
 
 Names are loaded when they are first used, so that importing tracemill costs next to nothing.

@@ -18,11 +18,12 @@ Data, not code: only this page is kept in version control.
 
 | folder | what | delete it? |
 |---|---|---|
-| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml` | no |
+| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml`; recipes of fine-tunes to `raw/models/` | no |
 | `log/` | the event log: the only source of truth | no |
 | `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
 | `corpus/` | records, what was dropped, splits | rebuilt |
 | `indexes/` | documents, chunks, vectors, hnswlib indexes | rebuilt |
+| `models/` | fine-tuned models and their jobs | trained again; a hosted job is paid for again |
 | `cache/` | embeddings by content, answers of models | rebuilt; answers are paid for again |
 | `quarantine/` | what was refused, with file, line and reason | rebuilt |
 | `reports/` | rendered notebooks | rebuilt |
@@ -49,6 +50,9 @@ class Settings(BaseSettings):
     """A file of prices that goes before the shipped ones; its form is in `prices/override.py`."""
     harvest_installed: bool = True
     """False leaves out the documentation that is installed here: only `raw/` is read."""
+
+    evals: Path | None = None
+    """Where data sets for evaluations are; None: the folder `evals` beside the warehouse."""
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Settings":
@@ -131,6 +135,26 @@ class Settings(BaseSettings):
     def raw_questions(self) -> Path:
         """Labelled questions: a JSONL file for each collection."""
         return self.warehouse / "raw" / "questions"
+
+    @property
+    def raw_models(self) -> Path:
+        """Recipes of fine-tunes: a YAML file for each model."""
+        return self.warehouse / "raw" / "models"
+
+    @property
+    def splits(self) -> Path:
+        """The versions of the data set, and which one is in force."""
+        return self.corpus / "splits"
+
+    @property
+    def models(self) -> Path:
+        """Fine-tuned models: a folder for each version, and `jobs/` with a folder for each job."""
+        return self.warehouse / "models"
+
+    @property
+    def evaluation_sets(self) -> Path:
+        """JSONL files with cases."""
+        return self.evals or self.warehouse.parent / "evals"
 
     @property
     def cache(self) -> Path:

@@ -172,9 +172,9 @@ def _in_splits(settings: "Settings", wanted: "pl.Expr") -> "list[tuple[str, dict
 
     from tracemill.corpus.write import current
 
-    if not (settings.corpus / "splits" / "current").is_file():
+    if not (settings.splits / "current").is_file():
         return []
-    version = current(settings.corpus / "splits")
+    version = current(settings.splits)
     found: list[tuple[str, dict[str, Any]]] = []
     for split in version.rows:
         for file in sorted(version.path.glob(f"{split}*.parquet")):

@@ -1,0 +1,1 @@
+"""Tests of what models answer, in pytest: samples, thresholds, snapshots, replay."""
