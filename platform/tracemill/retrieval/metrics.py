@@ -3,18 +3,15 @@
 Everything is columns: which chunks were found at which rank, and which would have been right.
 """
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from tracemill.intervals import chance_of_fall, wilson
+
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 
 DEPTHS = (1, 5, 10)
 """The depths at which recall is told."""
-_TWO_SIDED_95 = 1.959964
-_FLIPS, _FLIPS_AT_ONCE = 10_000, 500
 
 
 class Figure(NamedTuple):
@@ -80,18 +77,9 @@ def figures(table: "pl.DataFrame") -> dict[str, Figure]:
 
 
 def figure(mean: float, questions: int) -> Figure:
-    """A mean of values from 0 to 1 with Wilson's interval (1927).
-
-    It is made for shares; the values between 0 and 1 of other measures spread less than a share
-    does, so that theirs is on the safe side.
-    """
-    z2 = _TWO_SIDED_95**2
-    middle = (mean + z2 / (2 * questions)) / (1 + z2 / questions)
-    spread = mean * (1 - mean) / questions + z2 / (4 * questions**2)
-    half = _TWO_SIDED_95 * math.sqrt(max(spread, 0)) / (1 + z2 / questions)
-    # The mean itself is inside, which rounding would deny at 0 and at 1.
-    low, high = min(mean, middle - half), max(mean, middle + half)
-    return Figure(mean, max(0.0, low), min(1.0, high), questions)
+    """A mean of values from 0 to 1 with Wilson's interval (1927), which is on the safe side for
+    measures that are no shares."""
+    return Figure(*wilson(mean, questions))
 
 
 class Change(NamedTuple):
@@ -123,27 +111,4 @@ def changes(before: "pl.DataFrame", after: "pl.DataFrame") -> list[Change]:
 def _change(name: str, both: "pl.DataFrame") -> Change:
     was, became = both[name], both[f"{name} after"]
     before, after = float(was.mean()), float(became.mean())  # pyright: ignore[reportArgumentType]
-    return Change(name, before, after, _chance_of_fall((became - was).to_numpy()), both.height)
-
-
-def _chance_of_fall(changed: "NDArray[np.float64]") -> float:
-    """One-sided p of a sum of paired differences this low, when each sign was as likely.
-
-    For shares that is McNemar's exact test (1947), a binomial of the questions that changed. For
-    other measures, Fisher's randomisation (1935): signs are flipped 10,000 times, always the same.
-    """
-    import numpy as np
-    from scipy.stats import binom  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
-    changed = changed[changed != 0]
-    if not len(changed):
-        return 1.0
-    if (np.abs(changed) == 1).all():
-        return float(binom.cdf(int((changed > 0).sum()), len(changed), 0.5))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-    flips = np.random.default_rng(0)
-    sums = np.empty(_FLIPS)
-    for start in range(0, _FLIPS, _FLIPS_AT_ONCE):
-        signs = flips.integers(0, 2, (_FLIPS_AT_ONCE, len(changed)), dtype=np.int8) * 2 - 1
-        sums[start : start + _FLIPS_AT_ONCE] = signs @ np.abs(changed)
-    as_low = int((sums <= changed.sum() + 1e-12).sum())
-    return (as_low + 1) / (_FLIPS + 1)
+    return Change(name, before, after, chance_of_fall((became - was).to_numpy()), both.height)
