@@ -53,6 +53,8 @@ class FineTuneRequested(FineTune):
     """Of all that is random."""
     suffix: Label | None = None
     """Becomes a part of the model's name at the provider."""
+    command: tuple[str, ...] = ()
+    """For `subprocess`: the program that trains, and its arguments."""
     dataset: Label
     """The data set."""
     dataset_digest: Label
