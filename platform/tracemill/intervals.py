@@ -52,6 +52,8 @@ class Paired(NamedTuple):
     """How likely a change for the worse as large as this is where only chance is at work."""
     n: int
     """How many cases have both values."""
+    changed: int
+    """In how many of them they differ."""
     test: Literal["mcnemar", "bootstrap", "none"]
 
 
@@ -80,8 +82,18 @@ def cases_needed(threshold: float, share: float = 1.0) -> int | None:
     """
     if not 0 < threshold < 1 or share == threshold:
         return None
-    n = TWO_SIDED_95**2 * threshold * (1 - threshold) / (share - threshold) ** 2
-    return math.ceil(n)
+    return math.ceil(TWO_SIDED_95**2 * threshold * (1 - threshold) / (share - threshold) ** 2)
+
+
+def cases_until(border: float, value: float, end: float, n: int) -> int | None:
+    """How many cases it takes until the end of an interval that holds the border has come to it.
+
+    Intervals shrink with the root of the number of cases. None where no number is enough, or where
+    the n cases that there are do not tell how much values differ.
+    """
+    if value == border or end == value or not math.isfinite(end):
+        return None
+    return max(n + 1, math.ceil(n * ((value - end) / (value - border)) ** 2))
 
 
 def mean(values: "Values", *, unit: bool = False, seed: int = 0) -> Interval:
@@ -130,10 +142,11 @@ def paired(
     """
     was, became = _both(before, after, unit)
     n, changed = len(was), became - was
+    moved = int((changed != 0).sum())
     if not n:
-        return Paired(math.nan, math.nan, math.nan, -math.inf, math.inf, 1.0, 0, "none")
+        return Paired(math.nan, math.nan, math.nan, -math.inf, math.inf, 1.0, 0, 0, "none")
     share = unit and _binary(was) and _binary(became)
-    if unit and (share or int((changed != 0).sum()) < FEW):
+    if unit and (share or moved < FEW):
         low, high = tango(float(-changed[changed < 0].sum()), float(changed[changed > 0].sum()), n)
     else:
         low, high = _ends(changed, seed)
@@ -141,8 +154,8 @@ def paired(
         low, high = max(-1.0, low), min(1.0, high)
     p = chance_of_fall(-changed if lower else changed)
     test = "mcnemar" if share else "bootstrap"
-    difference = float(changed.mean())
-    return Paired(float(was.mean()), float(became.mean()), difference, low, high, p, n, test)
+    means = (float(was.mean()), float(became.mean()), float(changed.mean()))
+    return Paired(*means, low, high, p, n, moved, test)
 
 
 def chance_of_fall(changed: "Array") -> float:
