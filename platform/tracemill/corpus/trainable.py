@@ -21,25 +21,35 @@ class Trainable(NamedTuple):
     source: str
     as_of: date
     min_rows: int = 10
+    shutdown_date: date | None = None
+    """When OpenAI shuts it down, with all that was trained on it; Microsoft has dates of its own."""
 
 
-_OPENAI = "OpenAI, pricing page, fine-tuning; Microsoft Learn, fine-tune-models"
+_OPENAI = (
+    "OpenAI, pricing page, fine-tuning, and deprecations page; Microsoft Learn, fine-tune-models"
+)
 
 
-def _openai(max_tokens: int, tokenizer: str, usd: str, as_of: date) -> Trainable:
-    return Trainable(max_tokens, tokenizer, Decimal(usd), _OPENAI, as_of)
+def _openai(
+    max_tokens: int, tokenizer: str, usd: str, as_of: date, shutdown_date: date
+) -> Trainable:
+    return Trainable(
+        max_tokens, tokenizer, Decimal(usd), _OPENAI, as_of, shutdown_date=shutdown_date
+    )
 
 
 _2025_11 = date(2025, 11, 1)
+# Announced on 22 April and on 14 October 2026.
+_2026_10, _2027_01 = date(2026, 10, 23), date(2027, 1, 14)
 
 LIMITS: dict[str, Trainable] = {
-    "gpt-4.1": _openai(65_536, "o200k_base", "25", _2025_11),
-    "gpt-4.1-mini": _openai(65_536, "o200k_base", "5", _2025_11),
-    "gpt-4.1-nano": _openai(65_536, "o200k_base", "1.5", _2025_11),
-    "gpt-4o": _openai(65_536, "o200k_base", "25", _2025_11),
-    "gpt-4o-mini": _openai(65_536, "o200k_base", "3", _2025_11),
-    "gpt-3.5-turbo-0613": _openai(4_096, "cl100k_base", "8", _2025_11),
-    "gpt-3.5-turbo": _openai(16_385, "cl100k_base", "8", _2025_11),
+    "gpt-4.1": _openai(65_536, "o200k_base", "25", _2025_11, _2027_01),
+    "gpt-4.1-mini": _openai(65_536, "o200k_base", "5", _2025_11, _2027_01),
+    "gpt-4.1-nano": _openai(65_536, "o200k_base", "1.5", _2025_11, _2026_10),
+    "gpt-4o": _openai(65_536, "o200k_base", "25", _2025_11, _2027_01),
+    "gpt-4o-mini": _openai(65_536, "o200k_base", "3", _2025_11, _2027_01),
+    "gpt-3.5-turbo-0613": _openai(4_096, "cl100k_base", "8", _2025_11, _2026_10),
+    "gpt-3.5-turbo": _openai(16_385, "cl100k_base", "8", _2025_11, _2026_10),
 }
 """Model -> what is known of it."""
 

@@ -99,6 +99,12 @@ _COMPATIBLE: Mapping[str, Provider] = {
         "TOGETHER_API_KEY",
         *("max_tokens", "no_user", "no_service_tier", "float_vectors"),
     ),
+    "fireworks": _compatible(
+        "fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        *("max_tokens", "user", "no_service_tier", "float_vectors"),
+    ),
     "perplexity": _compatible(
         "perplexity",
         "https://api.perplexity.ai",

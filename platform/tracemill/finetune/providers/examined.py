@@ -1,0 +1,116 @@
+"""What a hosted trainer would refuse, and what training would cost: told before anything is sent."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import TYPE_CHECKING
+
+from tracemill.finetune.providers import BaseModel, Estimate, JobSpec, Part, Validation
+from tracemill.finetune.providers.steps import Facts, file_of
+
+if TYPE_CHECKING:
+    from tracemill.corpus.validation import Report
+
+_MOST_TOLD = 20
+"""Issues of a file that are told one by one."""
+
+
+def report(facts: Facts, job: JobSpec, part: Part) -> "Report":
+    """What `tracemill validate` finds in a file, by the limits of the job's model."""
+    from tracemill.corpus.validation import validate
+
+    return validate(
+        file_of(job, part).path,
+        model=_limits_of(facts, job),
+        min_rows=facts.min_rows if part == "training" else 1,
+        epochs=epochs(facts, job),
+        keep=_MOST_TOLD,
+    )
+
+
+def validation(
+    facts: Facts, job: JobSpec, reports: Mapping[Part, "Report"], today: date
+) -> Validation:
+    """All that is wrong with a job, before anything is sent.
+
+    Args:
+        facts: of the trainer.
+        job: what is wanted.
+        reports: of its files.
+        today: warnings `closing` and `shutdown` count from here.
+    """
+    errors = [*_of_the_job(facts, job)]
+    warnings: dict[str, int] = {}
+    for part, found in reports.items():
+        errors += _of_the_file(part, found)
+        for group in found.groups:
+            if group.level == "warning":
+                warnings[group.code] = warnings.get(group.code, 0) + group.count
+    known = _model(facts, job)
+    if facts.last_jobs and today > facts.last_jobs:
+        warnings["closing"] = 1
+    if known and known.shutdown_date and today >= known.shutdown_date:
+        warnings["shutdown"] = 1
+    return Validation(tuple(errors), warnings)
+
+
+def estimate(facts: Facts, job: JobSpec, found: "Report") -> Estimate:
+    """Tokens of the training file, each epoch anew, times the price of the model."""
+    if found.lengths is None:
+        return Estimate(None, None)
+    tokens = found.lengths.total * epochs(facts, job)
+    known = _model(facts, job)
+    price = known.usd_per_million if known else None
+    return Estimate(tokens, None if price is None else price * tokens / 1_000_000)
+
+
+def epochs(facts: Facts, job: JobSpec) -> int:
+    """How often the examples are gone through; the provider's custom where it is left to it."""
+    named = job.hyperparameters.get(facts.epochs)
+    return named if isinstance(named, int) and named > 0 else facts.usual_epochs
+
+
+def _of_the_job(facts: Facts, job: JobSpec) -> Iterator[str]:
+    if job.method not in facts.methods:
+        yield (
+            f"{facts.title} trains no `{job.method}`: method is one of {', '.join(facts.methods)}"
+        )
+    else:
+        known = facts.hyperparameters[job.method]
+        for name in job.hyperparameters.keys() - known:
+            yield (
+                f"hyperparameters: {facts.title} has no {name!r} for `{job.method}`; "
+                f"it has {', '.join(sorted(known))}"
+            )
+    for file in (job.training, job.validation):
+        if file and file.size_bytes > facts.max_file_bytes:
+            yield (
+                f"{file.path.name} has {file.size_bytes / 1e6:,.0f} MB, and {facts.title} takes "
+                f"files of up to {facts.max_file_bytes / 1e6:,.0f} MB: leave records out"
+            )
+
+
+def _of_the_file(part: Part, found: "Report") -> Iterator[str]:
+    """Sentences that name the line and the mend."""
+    for group in found.groups:
+        if group.level != "error":
+            continue
+        for issue in group.issues:
+            line = f"line {issue.line}" if issue.line else "file"
+            where = f" at {issue.path}" if issue.path else ""
+            said = f" ({issue.message})" if issue.message else ""
+            yield f"{part} {line}{where}: {group.what}{said}: {group.mend}"
+        if (more := group.count - len(group.issues)) > 0:
+            yield f"{part}: {more} more lines with: {group.what}"
+
+
+def _model(facts: Facts, job: JobSpec) -> BaseModel | None:
+    """What is known of the base model, of a dated version or of what was trained on it."""
+    name = job.base_model.removeprefix("ft:").split(":")[0].replace("gpt-35", "gpt-3.5")
+    known = [each for each in facts.models if f"{name}-".startswith(f"{each.name}-")]
+    return max(known, key=lambda each: len(each.name), default=None)
+
+
+def _limits_of(facts: Facts, job: JobSpec) -> str | None:
+    """The name by which `corpus.trainable` knows the limits; None where it has none of a trainer."""
+    known = _model(facts, job)
+    return known.name if known else job.base_model if facts.models else None
