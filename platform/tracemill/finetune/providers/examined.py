@@ -5,7 +5,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from tracemill.finetune.providers import BaseModel, Estimate, JobSpec, Part, Validation
-from tracemill.finetune.providers.steps import Facts, file_of
+from tracemill.finetune.providers.wires import Facts, file_of
 
 if TYPE_CHECKING:
     from tracemill.corpus.validation import Report

@@ -23,7 +23,7 @@ from tracemill.finetune.providers import (
     TrainingFile,
     Validation,
 )
-from tracemill.finetune.providers.steps import Ask, Facts, Steps, file_of
+from tracemill.finetune.providers.wires import Ask, Facts, Steps, file_of
 from tracemill.llm import keys
 from tracemill.llm.call import clean
 from tracemill.llm.providers.fields import decoded, malformed

@@ -19,7 +19,7 @@ from tracemill.finetune.providers import (
     Remote,
     RemoteState,
 )
-from tracemill.finetune.providers.steps import (
+from tracemill.finetune.providers.wires import (
     Ask,
     Facts,
     Steps,
@@ -176,7 +176,7 @@ def body_of(job: JobSpec, files: Mapping[Part, str]) -> Json:
         "training_file": files["training"],
         "method": method,
         "seed": job.seed,
-        "suffix": job.suffix[:64],
+        "suffix": job.suffix[:64] or None,
         "metadata": {_OUR_ID: job.job_id, "tracemill_dataset_digest": job.dataset_digest[:512]},
     }
     if "validation" in files:

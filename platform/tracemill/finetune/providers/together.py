@@ -18,7 +18,7 @@ from tracemill.finetune.providers import (
     Remote,
     RemoteState,
 )
-from tracemill.finetune.providers.steps import (
+from tracemill.finetune.providers.wires import (
     Ask,
     Facts,
     Steps,
