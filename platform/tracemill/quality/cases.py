@@ -6,7 +6,7 @@ Their digest names them whatever order they came in: figures compare only where 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +94,7 @@ def cases_of(name: str, rows: "Iterable[Mapping[str, Any]]", where: str = "entry
     that are all right, or other JSON; `tags` a list of texts. Without `id` a case is named by what
     is asked. Raises `InputError` that names each wrong row by its number from 1.
     """
-    found, wrong = [], list[str]()
+    found, wrong = list[Case](), list[str]()
     for number, row in enumerate(rows, 1):
         try:
             found.append(_case(row))
@@ -192,6 +192,13 @@ def messages_of(case: Mapping[str, Any]) -> tuple[Message, ...]:
     return tuple(_message(turn) for turn in json.loads(case["input"]))
 
 
+def calls_text(calls: Sequence[tuple[str, str]]) -> str:
+    """Calls of functions, name and arguments, as an answer that can be compared; none is empty."""
+    if not calls:
+        return ""
+    return json.dumps([{"name": name, "arguments": _parsed(given)} for name, given in calls])
+
+
 def said(frame: "pl.DataFrame") -> "pl.Series":
     """What each case asks, as text: of a conversation what was said without system messages, of
     values the values."""
@@ -233,7 +240,7 @@ def _object(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise ValueError("it is not a JSON object")
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 (told of the line, as the others)
     return cast("dict[str, Any]", row)
 
 
@@ -264,7 +271,7 @@ def _input(row: Mapping[str, Any]) -> tuple[str, Form]:
         if not isinstance(given, str) or not given.strip():
             raise ValueError(f"input is text, messages or an object of values, not {given!r:.60}")
         return given, "text"
-    turns = given if turns is None else turns
+    turns = cast(Any, given if turns is None else turns)
     turns = json.loads(turns) if isinstance(turns, str) else turns
     try:
         if not [_message(turn) for turn in turns]:
@@ -292,7 +299,9 @@ def _exchange(row: dict[str, Any]) -> Case:
     turns: list[dict[str, Any]] = row["messages"]
     asked = [{name: turn[name] for name in turn if name != "weight"} for turn in turns[:-1]]
     answer = turns[-1].get("content")
-    expected = [answer] if answer else [json.dumps(turns[-1].get("tool_calls"), sort_keys=True)]
+    calls: Any = turns[-1].get("tool_calls") or []
+    made = [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+    expected = [answer or calls_text(made)]
     text = json.dumps(asked, ensure_ascii=False)
     return Case(_digest(text, expected), text, "messages", expected, [])
 
@@ -306,6 +315,13 @@ def _numbered(found: list[Case]) -> list[Case]:
         again = seen[case.id]
         named.append(case._replace(id=f"{case.id}-{again}") if again > 1 else case)
     return named
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _digest(text: str, expected: Collection[str]) -> str:
