@@ -255,7 +255,7 @@ def _ends(found: "Array", seed: int) -> tuple[float, float]:
     if n < 2:
         return -math.inf, math.inf
     middle, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(n)
-    if FEW <= _differing(found) and n <= MANY:
+    if _differing(found) >= FEW and n <= MANY:
         below, above = _studentised(found, seed)
     else:
         above = float(student.ppf(0.975, n - 1))

@@ -39,19 +39,19 @@ class Expected(Value):
 class Tested(Value):
     """One figure held against another of the same cases."""
 
-    before: float | None
+    before: float | None = None
     """That of the reference; None where it has none."""
-    after: float | None
+    after: float | None = None
     """That of the candidate; None where it has none."""
-    difference: float | None
+    difference: float | None = None
     """After less before, on the cases of both."""
-    low: float | None
+    low: float | None = None
     """Where the true difference lies in 95 of 100 cases: the lower end."""
-    high: float | None
+    high: float | None = None
     """The upper end."""
-    p: float | None
+    p: float | None = None
     """How likely a change for the worse as large as this is where only chance is at work."""
-    p_adjusted: float | None
+    p_adjusted: float | None = None
     """The same after Holm's correction for all figures that were tested."""
     n: int = Field(ge=0)
     """How many cases both have."""
