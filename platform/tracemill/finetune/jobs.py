@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from tracemill.errors import CallFailed, InputError, UsageError, VersionConflict
 from tracemill.events import FineTuneSucceeded, Happened
 from tracemill.files import only_one_writer
-from tracemill.finetune.job import JobState, cancelled, failed, news, registered, state, stopping
+from tracemill.finetune.job import JobState, state
+from tracemill.finetune.news import cancelled, failed, news, registered, stopping
 from tracemill.finetune.providers import FineTuneProvider
 from tracemill.finetune.providers.table import trainer
 from tracemill.finetune.recipe import FineTune

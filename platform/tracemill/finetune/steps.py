@@ -12,7 +12,8 @@ from tracemill.errors import CallFailed, InputError
 from tracemill.events import FineTuneCreated, FineTuneValidated, TrainingData
 from tracemill.events.finetunes import FineTune
 from tracemill.finetune.examples import examples_path
-from tracemill.finetune.job import ENDED, JobState, failed, news, next_action, uploaded
+from tracemill.finetune.job import ENDED, JobState, next_action
+from tracemill.finetune.news import failed, news, uploaded
 from tracemill.finetune.providers import (
     Events,
     FineTuneProvider,
@@ -25,7 +26,8 @@ from tracemill.finetune.providers import (
 if TYPE_CHECKING:
     from tracemill.settings import Settings
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 MOST_PAGES = 200
 """Of a trainer's list of events in one step; the others come in the next."""
 _TOLD = 5
