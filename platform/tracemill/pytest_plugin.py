@@ -1,1 +1,0 @@
-"""Tests of what models answer, in pytest: samples, thresholds, snapshots, replay."""
