@@ -128,8 +128,7 @@ def label(model: str | Callable[[Any], Any]) -> str:
     """How the log calls who answers."""
     if isinstance(model, str):
         return model
-    named: Any = model if hasattr(model, "__qualname__") else type(model)
-    return f"{named.__module__}.{named.__qualname__}"[:200]
+    return str(getattr(model, "__name__", type(model).__name__))[:200]
 
 
 def ask_all(

@@ -18,6 +18,7 @@ from tracemill.messages import Message
 if TYPE_CHECKING:
     import polars as pl
 
+    from tracemill.corpus.write import Dataset
     from tracemill.finetune.recipe import FineTune
     from tracemill.log import EventLog
     from tracemill.settings import Settings
@@ -48,6 +49,8 @@ class Cases:
     """Of the file, the split or the view."""
     frame: "pl.DataFrame"
     """Columns: id, input, form (`text`, `messages`, `values`), expected, tags (lists of text)."""
+    origin: Literal["file", "split", "log"] = "file"
+    """Where they are from."""
 
     def __len__(self) -> int:
         return self.frame.height
@@ -147,6 +150,7 @@ def of_split(
     max_cases: int | None = None,
     *,
     split: str = "test",
+    dataset: "Dataset | None" = None,
 ) -> Cases:
     """A split as cases: what the model is asked as in its examples, and the answer that it learns.
 
@@ -155,10 +159,10 @@ def of_split(
     """
     from tracemill.finetune.examples import write_examples
 
-    file = write_examples(settings, name, recipe, split)
+    file = write_examples(settings, name, recipe, split, dataset)
     with file.path.open(encoding="utf-8") as lines:
         found = _numbered([_exchange(json.loads(line)) for line in lines])
-    return _checked(f"{name}:{split}", found, []).sample(max_cases)
+    return replace(_checked(f"{name}:{split}", found, []), origin="split").sample(max_cases)
 
 
 def of_view(
@@ -180,7 +184,7 @@ def of_view(
             f"a view of cases needs input or messages, and expected: it has {found.columns}"
         )
     rows = found.select([column for column in FIELDS if column in found.columns])
-    return cases_of(name, rows.iter_rows(named=True), "row")
+    return replace(cases_of(name, rows.iter_rows(named=True), "row"), origin="log")
 
 
 def messages_of(case: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -209,6 +213,14 @@ def said(frame: "pl.DataFrame") -> "pl.Series":
         for text, form in frame.select("input", "form").iter_rows()
     ]
     return pl.Series("said", texts, dtype=pl.String)
+
+
+def talks(cases: Cases) -> "pl.Series":
+    """Whether a case is a conversation in which a model has spoken."""
+    import polars as pl
+
+    spoken = pl.col("input").str.contains('"role": *"assistant"') & (pl.col("form") == "messages")
+    return cases.frame.select(spoken.alias("talk")).to_series()
 
 
 def _words(value: Any) -> str:

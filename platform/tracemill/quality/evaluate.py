@@ -263,6 +263,8 @@ def _check(
         raise UsageError(
             f"there is a threshold for {unknown[0]}, which is not measured: {', '.join(names)} are"
         )
+    if not cases.frame["id"].is_unique().all():
+        raise UsageError(f"{cases.name}: two cases have the same id: ids pair evaluations")
     expects = [each.name for each in scorers if each.needs_expected]
     if expects and not cases.frame["expected"].list.len().sum():
         raise UsageError(
