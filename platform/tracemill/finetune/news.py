@@ -155,13 +155,13 @@ def _said(known: JobState, remote: Remote, said: Sequence[Events]) -> list[FineT
             loss=_finite(each.loss),
             metrics=_numbers(each.metrics),
             messages=tuple(map(_text, each.messages)),
-            cursor=each.cursor or known.cursor,
+            cursor=label(each.cursor) if each.cursor else known.cursor,
         )
         for each in told
     ]
 
 
-def _moved(known: JobState, remote: Remote, events: Sequence[FineTune]) -> list[FineTune]:
+def _moved(known: JobState, remote: Remote, events: Sequence[FineTune]) -> list[FineTuneProgressed]:
     """What the job itself tells beyond what was said of it."""
     state, word = _under(known, remote)
     seen = known
@@ -170,10 +170,10 @@ def _moved(known: JobState, remote: Remote, events: Sequence[FineTune]) -> list[
     step = remote.step if remote.step is not None else seen.step
     total = remote.total_steps if remote.total_steps is not None else seen.total_steps
     epoch = remote.epoch if remote.epoch is not None else seen.epoch
-    loss = _finite(remote.loss) if remote.loss is not None else seen.loss
-    metrics = _numbers(remote.metrics) or seen.metrics
+    loss = remote.loss if remote.loss is not None else seen.loss
+    metrics = _numbers(remote.metrics) or dict(seen.metrics)
     now, was = (step, total, epoch, loss), (seen.step, seen.total_steps, seen.epoch, seen.loss)
-    told = (state, word, dict(metrics)), (seen.state, seen.raw_state, dict(seen.metrics))
+    told = (state, word, metrics), (seen.state, seen.raw_state, dict(seen.metrics))
     # An end has its own event, with its own metrics.
     if now == was and (remote.state in ENDED or told[0] == told[1]):
         return []
@@ -192,17 +192,18 @@ def _moved(known: JobState, remote: Remote, events: Sequence[FineTune]) -> list[
     ]
 
 
-def _kept(known: JobState, checkpoints: Sequence[Checkpoint]) -> list[FineTune]:
+def _kept(known: JobState, checkpoints: Sequence[Checkpoint]) -> list[FineTuneCheckpointed]:
     there = {each.checkpoint_id for each in known.checkpoints}
+    new = {label(each.checkpoint_id): each for each in checkpoints}
     return [
         FineTuneCheckpointed(
             job_id=known.job_id,
-            checkpoint_id=label(each.checkpoint_id),
+            checkpoint_id=checkpoint_id,
             step=each.step,
             metrics=_numbers(each.metrics),
         )
-        for each in checkpoints
-        if label(each.checkpoint_id) not in there
+        for checkpoint_id, each in new.items()
+        if checkpoint_id not in there
     ]
 
 
@@ -260,6 +261,7 @@ def _sound(remote: Remote) -> Remote:
         trained_tokens=_count(remote.trained_tokens),
         size_bytes=_count(remote.size_bytes),
         epoch=None if (remote.epoch or 0) < 0 else _finite(remote.epoch),
+        loss=_finite(remote.loss),
         cost_usd=cost if cost is None or cost >= 0 else None,
     )
 

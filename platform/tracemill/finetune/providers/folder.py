@@ -145,8 +145,7 @@ class InFolder:
             return _completed(folder, seen)
         with _lock(folder) as lock:
             if lock is None:
-                stopping = (folder / CANCEL).exists()
-                return seen._replace(state="cancelling") if stopping else seen
+                return _at_work(folder, seen)
             return self._alone(folder, remote_id, lock)
 
     def events(self, remote_id: str, after: str | None) -> Events:
@@ -286,6 +285,15 @@ def _given(job: JobSpec, part: Part) -> TrainingFile:
     file = job.training if part == "training" else job.validation
     assert file is not None, "a part that the job has not"
     return file
+
+
+def _at_work(folder: Path, seen: Remote) -> Remote:
+    """The state of a program that lives: it may not have told yet that it goes on."""
+    if (folder / CANCEL).exists():
+        return seen._replace(state="cancelling", raw_state="cancelling")
+    if seen.state == "queued" or (seen.state == "paused" and not (folder / PAUSE).exists()):
+        return seen._replace(state="running", raw_state="running")
+    return seen
 
 
 def _completed(folder: Path, seen: Remote) -> Remote:

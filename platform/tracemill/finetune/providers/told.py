@@ -66,7 +66,7 @@ def read_events(folder: Path, after: str | None) -> Events:
     said = [_object(line) for line in lines]
     messages = tuple(found for each in said if (found := text(each.get("message"))))
     steps = [each for each in said if whole(each.get("step")) is not None]
-    last = steps[-1] if steps else {}
+    last = steps[-1] if steps else _object(b"{}")
     return Events(
         messages,
         step=whole(last.get("step")),
@@ -132,7 +132,7 @@ def numbers(value: Any) -> dict[str, float]:
     """The numbers of an object."""
     if not isinstance(value, dict):
         return {}
-    fields = cast("dict[str, Any]", value)
+    fields = cast("Mapping[str, Any]", value)
     return {name: found for name, each in fields.items() if (found := number(each)) is not None}
 
 
