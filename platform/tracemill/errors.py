@@ -11,6 +11,7 @@ TracemillError
 │   ├── LogFull              the disk is full; nothing was acknowledged
 │   ├── LogDamaged           acknowledged events are missing or altered
 │   └── JournalReplaced      a file of the journal was deleted or replaced while it was open
+├── PromotionRefused         the evidence does not speak for a version of a model
 ├── InputError               a file or record from outside is not what it should be
 └── CallFailed               a model call failed; its event is in the log
 """
@@ -57,6 +58,10 @@ class NotLocal(UsageError):
     """The log would lie on a network or shared file system, where locks cannot be trusted."""
 
 
+class PromotionRefused(TracemillError):
+    """A version of a model stays a candidate: its text is the reason, which is in the log too."""
+
+
 class LogError(TracemillError):
     """The log could not do what it was asked."""
 
@@ -87,8 +92,8 @@ class CallFailed(TracemillError):
     Error types: `invalid_request`, `authentication`, `permission_denied`, `billing`, `not_found`,
     `conflict`, `request_too_large`, `context_length_exceeded`, `content_filter`, `rate_limited`,
     `overloaded`, `server_error`, `timeout`, `connection`, `malformed_response`, `missing_key`,
-    `unknown_provider`, `unknown_model`, `circuit_open`, `limit_reached`, `guard`, `no_answer`,
-    `interrupted`, `internal_error`.
+    `unknown_provider`, `unknown_model`, `damaged_model`, `circuit_open`, `limit_reached`, `guard`,
+    `no_answer`, `interrupted`, `internal_error`.
     """
 
     def __init__(

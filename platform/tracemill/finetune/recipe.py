@@ -3,13 +3,17 @@
 One file for each model in raw/models, named after it; every field has a default.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tracemill.corpus.recipe import Name, Strict, read_recipe
+from tracemill.errors import InputError
+from tracemill.settings import Settings
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 Method = Literal["auto", "classify", "lm", "supervised", "dpo"]
 Trainer = Literal["local", "subprocess", "openai", "azure", "together", "fireworks"]
 
@@ -78,6 +82,38 @@ class FineTune(Strict):
         if (self.provider == "subprocess") != bool(self.command):
             raise ValueError("`command` goes with `provider: subprocess`, and only with it")
         return self
+
+
+BUILT_IN = "api-questions"
+"""The model that is wanted where what is installed here is harvested: which package is asked about."""
+_OF_PACKAGES = FineTune(
+    method="classify",
+    examples=Examples(origins=("installed",), target="label", system=False, min_per_label=50),
+)
+
+
+def recipes(settings: Settings) -> dict[str, FineTune]:
+    """The models that are wanted: those with a file in raw/models, and the built-in one.
+
+    A file of its name goes before the built-in. Raises `InputError` for a file that is no recipe, or
+    whose name cannot be a model's.
+    """
+    found: dict[str, FineTune] = {}
+    if settings.harvest_installed:
+        found[BUILT_IN] = _OF_PACKAGES
+    seen: dict[str, Path] = {}
+    for path in sorted(settings.raw_models.glob("[!.]*")):
+        name = path.stem
+        if path.suffix not in (".yaml", ".yml"):
+            raise InputError(f"{path} is no recipe of a model: its name has to end in .yaml")
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"{path} cannot name a model: take letters, digits, `_`, `.` and `-`, up to 60"
+            )
+        if name in seen:
+            raise InputError(f"{path} and {seen[name]} are of one model: keep one of them")
+        found[name], seen[name] = finetune_recipe(path), path
+    return found
 
 
 def finetune_recipe(path: Path) -> FineTune:
