@@ -248,6 +248,8 @@ class Asked(Value):
     """Texts that end the answer."""
     seed: int | None = None
     """For the little determinism that providers offer."""
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    """Tell how likely each token of the answer was, beside so many alternatives; None: tell nothing."""
     reasoning_effort: Effort | None = None
     """How long to think."""
     service_tier: str | None = Field(default=None, max_length=40)
@@ -310,6 +312,22 @@ class Delta(NamedTuple):
     """A piece of a call: `id` and `name` are whole, `arguments` is the next piece of the text."""
 
 
+class Logprob(Value):
+    """A token, and how likely it was."""
+
+    token: str
+    """Its text; of a classifier the whole label."""
+    logprob: float
+    """The natural logarithm of its probability."""
+
+
+class TokenLogprob(Logprob):
+    """A token of an answer."""
+
+    top: tuple[Logprob, ...] = ()
+    """What was likeliest in its place, itself perhaps among it; as many as were asked for."""
+
+
 class Response(Value):
     """What a model answered, with what it took."""
 
@@ -322,6 +340,9 @@ class Response(Value):
     """The provider's own word."""
     refusal: str | None = None
     """Why the model would not answer, where it says so apart from the text."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """How likely each token of the answer was, where the request asked and the model tells; they are
+    not in the log."""
     response_model: str
     """The model that answered, as the provider names it."""
     response_id: str | None = None

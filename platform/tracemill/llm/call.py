@@ -177,6 +177,7 @@ class Call:
             finish_reasons=event.finish_reasons,
             raw_finish_reason=reply.raw_finish_reason,
             refusal=reply.refusal,
+            logprobs=reply.logprobs,
             response_model=event.response_model,
             response_id=reply.response_id,
             request_id=reply.request_id,

@@ -23,7 +23,7 @@ from tracemill.llm.embedding import Embedded, InputKind, Ranking
 from tracemill.llm.flow import Answer, AsyncStream, Do, Flow, Sleep, Stream, arun, run
 from tracemill.llm.guard import Guard
 from tracemill.llm.limits import Limits
-from tracemill.llm.line import Lines, address, labels
+from tracemill.llm.line import Lines, labels
 from tracemill.llm.options import Options, check, not_json
 from tracemill.llm.providers import Wire
 from tracemill.log import EventLog
@@ -86,7 +86,11 @@ class Client:
         self._lock = threading.Lock()
         _clients.add(self)
         self._lines = Lines(
-            log, limits or {}, settings.llm_timeout_s if settings else 600, clock=clock
+            log,
+            limits or {},
+            settings.llm_timeout_s if settings else 600,
+            models=settings.models if settings else log.folder.parent / "models",
+            clock=clock,
         )
 
     @classmethod
@@ -202,7 +206,7 @@ class Client:
         policy = asking.options.get("cache", "off")
         if policy == "off" or checked.blocked:
             return (yield from self._called(asking, checked))
-        key, lead = responses.key(checked.sent, address(checked.sent.model)), None
+        key, lead = responses.key(checked.sent, self._lines.address(checked.sent.model)), None
         if policy in {"read", "both"}:
             found = yield from self._looked_up(asking, checked, key)
             if isinstance(found, Response):

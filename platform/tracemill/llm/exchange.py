@@ -5,6 +5,7 @@ here.
 """
 
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
@@ -33,6 +34,8 @@ class Line(NamedTuple):
     limiter: Limiter
     breaker: Breaker
     timeout_s: float
+    models: Path = Path()
+    """Where models lie that were trained here."""
 
     @property
     def adapter(self) -> Adapter:
@@ -78,14 +81,21 @@ def parsed(answer: Answer, line: Line) -> Any:
 def local(call: Call, request: Request, line: Line) -> Flow[Reply]:
     """Models that run here: no network, no limits, nothing that could be tried again."""
     from tracemill.llm.providers import local
+    from tracemill.llm.trained import is_trained, served
 
     call.attempt()
-    reply = local.reply(line.model, request)
-    if request.stream:
-        for piece in local.pieces(reply.text):
+    if is_trained(line.model):
+        pieces = served.answer(request, line.model, line.models)
+    else:
+        pieces = local.answer(line.model, request)
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            return end.value
+        if request.stream:
             call.arrived()
             yield Delta(text=piece)
-    return reply
 
 
 def _answered(call: Call, request: Request, line: Line) -> Flow[Reply]:

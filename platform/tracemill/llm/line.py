@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import SecretStr
@@ -22,6 +23,7 @@ from tracemill.llm.exchange import Line
 from tracemill.llm.flow import Answer, Flow, Sleep
 from tracemill.llm.limits import Limiter, Limits, Reservation
 from tracemill.llm.providers import Provider, Reply, Wire
+from tracemill.llm.trained import is_trained
 from tracemill.messages import Asked, Request, Usage, text_of
 
 if TYPE_CHECKING:
@@ -54,11 +56,14 @@ class Lines:
         limits: Mapping[str, Limits],
         timeout_s: float,
         *,
+        models: Path,
         clock: Callable[[], float],
     ) -> None:
-        """`limits` by the first part of a model's name up to a hyphen, such as `openai`."""
+        """`limits` by the first part of a model's name up to a hyphen, such as `openai`; `models` is
+        the folder of those that were trained here."""
         self._log = log
         self._limits = limits
+        self._models = models
         self.timeout_s = timeout_s
         self._clock = clock
         self._limiters: dict[str, Limiter] = {}
@@ -68,9 +73,13 @@ class Lines:
     def to(self, name: str, timeout_s: float | None = None) -> Line:
         """The way to a model, such as `openai/gpt-5.4-mini`.
 
-        Raises `CallFailed`: `unknown_provider` or `missing_key`.
+        Raises `CallFailed`: `unknown_provider`, `missing_key`, `unknown_model`.
         """
         prefix, slash, model = name.partition("/")
+        if is_trained(name):
+            from tracemill.llm.trained import served
+
+            prefix, slash, model = "local", "/", served.version(self._log, name)
         if not slash or not model:
             raise CallFailed(
                 "unknown_provider",
@@ -86,7 +95,16 @@ class Lines:
             self._limiter(prefix, provider, key),
             self._breakers.setdefault(name, Breaker(name, clock=self._clock)),
             self.timeout_s if timeout_s is None else timeout_s,
+            self._models,
         )
+
+    def address(self, name: str) -> str:
+        """Where a model would be asked, or which version of it; empty where that is not known."""
+        with suppress(CallFailed):
+            if is_trained(name):
+                return self.to(name).model
+            return providers.find(name.partition("/")[0]).base_url
+        return ""
 
     def forget(self) -> None:
         """As if nothing had been called: what a forked child knows is its parent's."""
@@ -219,15 +237,10 @@ class Lines:
             )
 
 
-def address(name: str) -> str:
-    """Where a model would be asked; empty where that is not known."""
-    with suppress(CallFailed):
-        return providers.find(name.partition("/")[0]).base_url
-    return ""
-
-
 def labels(name: str) -> Labels:
     """By the name of a model."""
+    if is_trained(name):
+        return Labels("local", name)
     prefix, slash, model = name.partition("/")
     if not slash:
         return Labels("unknown", name)

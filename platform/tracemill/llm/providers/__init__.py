@@ -18,6 +18,7 @@ from tracemill.messages import (
     Json,
     Part,
     Request,
+    TokenLogprob,
     Usage,
     content_of,
     text_of,
@@ -69,16 +70,14 @@ _COMPATIBLE: Mapping[str, Provider] = {
         "groq",
         "https://api.groq.com/openai/v1",
         "GROQ_API_KEY",
-        "user",
-        "no_top_k",
-        "no_embeddings",
+        *("user", "no_top_k", "no_logprobs", "no_embeddings"),
     ),
     "mistral": _compatible(
         "mistral_ai",
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
         *("max_tokens", "no_user", "no_stream_options", "random_seed", "any_tool", "no_top_k"),
-        *("no_service_tier", "thinking_parts", "float_vectors", "output_dimension"),
+        *("no_service_tier", "no_logprobs", "thinking_parts", "float_vectors", "output_dimension"),
     ),
     "deepseek": _compatible(
         "deepseek",
@@ -97,7 +96,7 @@ _COMPATIBLE: Mapping[str, Provider] = {
         "together",
         "https://api.together.xyz/v1",
         "TOGETHER_API_KEY",
-        *("max_tokens", "no_user", "no_service_tier", "float_vectors"),
+        *("max_tokens", "no_user", "no_service_tier", "no_logprobs", "float_vectors"),
     ),
     "fireworks": _compatible(
         "fireworks",
@@ -110,7 +109,7 @@ _COMPATIBLE: Mapping[str, Provider] = {
         "https://api.perplexity.ai",
         "PERPLEXITY_API_KEY",
         *("max_tokens", "no_user", "no_stream_options", "no_seed", "no_stop", "no_tools"),
-        *("no_service_tier", "no_embeddings"),
+        *("no_service_tier", "no_logprobs", "no_embeddings"),
     ),
     "xai": _compatible(
         "x_ai", "https://api.x.ai/v1", "XAI_API_KEY", "user", "no_top_k", "no_embeddings"
@@ -227,6 +226,8 @@ class Reply(NamedTuple):
     service_tier: str | None = None
     request_id: str | None = None
     """The provider's id of the exchange, from the headers; the client fills it in."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Where they were asked for and the provider tells."""
 
     @property
     def text(self) -> str:

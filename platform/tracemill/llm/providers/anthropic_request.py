@@ -178,8 +178,9 @@ def _tier(tier: str) -> str:
 
 
 def _no_seed(request: Request) -> None:
-    if request.seed is not None:
-        raise _invalid("seed: Anthropic has none: leave it out")
+    for name in ("seed", "logprobs"):
+        if getattr(request, name) is not None:
+            raise _invalid(f"{name}: Anthropic has none: leave it out")
 
 
 def _tools(request: Request) -> Json:

@@ -33,6 +33,8 @@ def chat(request: Request, model: str, provider: Provider) -> Wire:
     """The request on the wire. Raises `CallFailed` for what Cohere cannot do."""
     if request.service_tier is not None:
         raise _invalid("service_tier: Cohere has no tiers; leave it out")
+    if request.logprobs is not None:
+        raise _invalid("logprobs: they are not read from Cohere: leave it out")
     if len(request.stop) > 5:
         raise _invalid(f"stop: Cohere takes 5 texts at most, not {len(request.stop)}")
     schema = request.response_schema

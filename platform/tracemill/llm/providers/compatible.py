@@ -89,6 +89,7 @@ QUIRKS: Mapping[str, Quirk] = {
     "no_service_tier": Quirk("There is one tier.", lacks="service_tier"),
     "no_tools": Quirk("Models cannot call functions.", lacks="tools"),
     "no_response_schema": Quirk("Answers keep to no schema.", lacks="response_format"),
+    "no_logprobs": Quirk("Nobody tells how likely a token was.", lacks="logprobs"),
     "reasoning_content": Quirk("Thoughts go back as `reasoning_content`, at least before calls."),
     "reasoning_details": Quirk("Thoughts go back as `reasoning_details`, with their signatures."),
     "thinking_parts": Quirk("Thoughts go back as parts of the content."),
@@ -121,8 +122,9 @@ def complete(request: Request, model: str, provider: Provider) -> Wire:
         raise invalid("messages: text completion takes one message, of the user: join them")
     if not all(isinstance(part, Text) for part in asked.parts):
         raise invalid("messages: text completion takes text alone: leave the other parts out")
-    for field in ("system", "tools", "tool_choice", "response_schema", "reasoning_effort"):
-        if getattr(request, field):
+    refused = ("system", "tools", "tool_choice", "response_schema", "reasoning_effort", "logprobs")
+    for field in refused:
+        if getattr(request, field) not in (None, (), "", {}):
             raise invalid(f"{field}: text completion has none: leave it out")
     sent = body(request, model) | {"prompt": asked.text}
     del sent["messages"]

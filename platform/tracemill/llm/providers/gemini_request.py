@@ -48,6 +48,8 @@ def chat(request: Request, model: str, provider: Provider) -> Wire:
     """The request on the wire. Raises `CallFailed` for what Gemini cannot do."""
     if request.service_tier not in (None, *_TIERS):
         raise invalid(f"service_tier: Gemini has {', '.join(_TIERS)}, not {request.service_tier}")
+    if request.logprobs is not None:
+        raise invalid("logprobs: they are not read from Gemini: leave it out")
     system = [request.system or "", *(m.text for m in request.messages if m.role == "system")]
     body = {
         "systemInstruction": _texts(text for text in system if text),

@@ -6,7 +6,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracemill import tokenizer
@@ -73,6 +73,11 @@ def reply(model: str, request: Request) -> Reply:
         raise CallFailed(
             "unknown_model", f"local has no model {model!r}: it has {', '.join(sorted(MODELS))}"
         )
+    if request.logprobs is not None:
+        raise CallFailed(
+            "invalid_request",
+            f"logprobs: local/{model} chooses without probabilities: leave it out",
+        )
     read = sum(tokenizer.count(text) for text in _texts(request))
     if read > CONTEXT_TOKENS:
         raise CallFailed(
@@ -85,6 +90,13 @@ def reply(model: str, request: Request) -> Reply:
     usage = Usage(input_tokens=read, output_tokens=tokenizer.count(text))
     reason = "length" if cut else "stop"
     return Reply((Text(content=text),), reason, reason, model, usage)
+
+
+def answer(model: str, request: Request) -> Generator[str, None, Reply]:
+    """As `reply`, in pieces; the reply is the generator's value."""
+    whole = reply(model, request)
+    yield from pieces(whole.text)
+    return whole
 
 
 def _texts(request: Request) -> Iterator[str]:

@@ -13,6 +13,7 @@ from tracemill.llm.providers.fields import count, known, malformed, obj, objects
 from tracemill.llm.providers.openai_chat_request import chat
 from tracemill.llm.providers.openai_embeddings import EMBED_BATCH, embed, read_vectors
 from tracemill.llm.providers.openai_errors import error, failed_within
+from tracemill.llm.providers.openai_logprobs import logprobs_of
 from tracemill.llm.providers.openai_usage import usage_of
 from tracemill.llm.sse import Event
 from tracemill.messages import Delta, FinishReason, Json, Part, Reasoning, Text, ToolCall
@@ -47,7 +48,8 @@ def read(body: Any, provider: Provider) -> Reply:
     _check(choice)
     # Text completions have the text where others have a message.
     message = obj(choice.get("message")) or {"content": choice.get("text")}
-    return _reply(said, message, text(choice.get("finish_reason")))
+    told = objects(obj(choice.get("logprobs")).get("content"))
+    return _reply(said, message, text(choice.get("finish_reason")), told)
 
 
 def _check(said: Json) -> None:
@@ -55,7 +57,7 @@ def _check(said: Json) -> None:
         raise failed_within(said)
 
 
-def _reply(said: Json, message: Json, finish: str) -> Reply:
+def _reply(said: Json, message: Json, finish: str, told: list[Json]) -> Reply:
     refusal = text(message.get("refusal")) or None
     words, _ = _spoken(message.get("content"))
     calls = [_called(call, index) for index, call in enumerate(_calls(message))]
@@ -71,6 +73,7 @@ def _reply(said: Json, message: Json, finish: str) -> Reply:
         service_tier=text(said.get("service_tier"))
         or text(obj(said.get("usage")).get("service_tier"))
         or None,
+        logprobs=logprobs_of(told),
     )
 
 
@@ -149,6 +152,7 @@ class Fold:
         self._refusal: list[str] = []
         self._details: dict[tuple[str, int], Json] = {}
         self._called: list[_Called] = []
+        self._logprobs: list[Json] = []
 
     def feed(self, event: Event) -> Iterator[Delta]:
         """What this event adds. Raises `CallFailed` for an error within the stream."""
@@ -181,7 +185,7 @@ class Fold:
             "refusal": "".join(self._refusal),
             "tool_calls": [call.whole() for call in self._called],
         }
-        return _reply(self._said, message, self._finish)
+        return _reply(self._said, message, self._finish, self._logprobs)
 
     def _note(self, chunk: Json) -> None:
         """The first id and model, the last usage and tier: usage may come anywhere, or often."""
@@ -195,6 +199,7 @@ class Fold:
     def _grow(self, choice: Json) -> Iterator[Delta]:
         _check(choice)
         self._finish = text(choice.get("finish_reason")) or self._finish
+        self._logprobs += objects(obj(choice.get("logprobs")).get("content"))
         piece = obj(choice.get("delta")) or {"content": choice.get("text")}
         words, thought = _spoken(piece.get("content"))[0], _thought(piece)
         self._refusal.append(text(piece.get("refusal")))

@@ -52,6 +52,8 @@ def body(request: Request, model: str, think: Think | None = None) -> Json:
         made["stop"] = list(request.stop)
     if request.user_id:
         made["safety_identifier"] = _user(request.user_id)
+    if request.logprobs is not None:
+        made |= {"logprobs": True, "top_logprobs": request.logprobs}
     if request.stream:
         made |= {"stream": True, "stream_options": {"include_usage": True}}
     given = {

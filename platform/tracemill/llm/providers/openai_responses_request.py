@@ -68,6 +68,8 @@ def _refuse(request: Request) -> None:
         raise _invalid("seed: the Responses API has none: leave it out or use openai/...")
     if request.top_k is not None:
         raise _invalid("top_k: the Responses API has none: leave it out")
+    if request.logprobs is not None:
+        raise _invalid("logprobs: the Responses API is not asked for them: use openai/...")
     if (request.max_output_tokens or LEAST_OUTPUT) < LEAST_OUTPUT:
         raise _invalid(
             f"max_output_tokens: the Responses API takes {LEAST_OUTPUT} or more, "
