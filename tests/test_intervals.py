@@ -1,6 +1,8 @@
 """Intervals and tests are those of statsmodels and scipy, and cover the truth as often as they say."""
 
+import gc
 import math
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -299,6 +301,15 @@ def test_equal_values_have_no_change_to_judge() -> None:
 # Many tests
 
 
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """statsmodels collects garbage in each call, which takes long among all that is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("few_objects")
 def test_holms_correction_is_that_of_statsmodels() -> None:
     draw = np.random.default_rng(9)
     for _ in range(CASES):
