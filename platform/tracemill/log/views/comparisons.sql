@@ -1,0 +1,38 @@
+-- One row for each comparison of two evaluations and figure: what changed, how sure that is, and the verdict.
+SELECT
+  event_id AS comparison_id,  -- What a promotion names as its evidence.
+  substr(stream, 12) AS evaluation_id,
+  payload ->> '$.reference_id' AS reference_id,
+  payload ->> '$.against' AS against,
+  payload ->> '$.name' AS name,
+  payload ->> '$.model' AS model,  -- Who answered in the evaluation.
+  payload ->> '$.reference_model' AS reference_model,  -- Who answered in the one that it was held against.
+  payload ->> '$.dataset' AS dataset,  -- The cases of both.
+  payload ->> '$.dataset_digest' AS dataset_digest,  -- Of the cases.
+  figure,  -- What was compared, such as accuracy.
+  tested."before" AS before,  -- That of the reference; NULL where it has none.
+  tested."after" AS after,  -- That of the candidate; NULL where it has none.
+  tested.difference AS difference,  -- After less before, on the cases of both.
+  tested.low AS low,  -- Where the true difference lies in 95 of 100 cases: the lower end.
+  tested.high AS high,  -- The upper end.
+  tested.p AS p,  -- How likely a change for the worse as large as this is by chance alone.
+  tested.p_adjusted AS p_adjusted,  -- The same after Holm's correction for all figures that were tested.
+  tested.n AS n,  -- How many cases both have.
+  tested.test AS test,  -- Which test: mcnemar, bootstrap, or none.
+  tested.tolerance AS tolerance,  -- How far it may fall behind, in its own unit.
+  tested.verdict AS verdict,  -- Of the figure: pass, fail, not_enough_data, missing or new.
+  payload ->> '$.outcome' AS outcome,  -- Of the comparison: pass, fail or not_enough_data.
+  payload ->> '$.reason' AS reason,  -- The outcome in a sentence.
+  occurred_at AS compared_at  -- When it was compared.
+FROM (
+  SELECT *, unnest(map_keys(figures)) AS figure, unnest(map_values(figures)) AS tested
+  FROM (
+    SELECT
+      *,
+      CAST(payload -> '$.tests' AS MAP(VARCHAR, STRUCT(
+        "before" DOUBLE, "after" DOUBLE, difference DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE,
+        p_adjusted DOUBLE, n BIGINT, test VARCHAR, tolerance DOUBLE, verdict VARCHAR))) AS figures
+    FROM events
+    WHERE kind = 'evaluation.compared'
+  )
+)
