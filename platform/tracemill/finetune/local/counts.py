@@ -26,7 +26,6 @@ LONGEST = 12
 PADDING = bytes([BREAK]) * LONGEST
 """What a text has to end with; it has to begin with one of it."""
 _PART = 6_000_000
-"""N-grams that are sorted at a time: about 300 MB. Must stay below 2 ** 24."""
 _SCAN = 1 << 24
 # N-grams shorter than this are never pruned: they are few.
 _SHORTEST_PRUNED = 6
@@ -59,13 +58,14 @@ class Counted(NamedTuple):
     """How often an n-gram of each length had to occur; from length 0 on."""
 
 
-def count(text: "Bytes", order: int, most: int) -> Counted:
+def count(text: "Bytes", order: int, most: int, at_once: int = _PART) -> Counted:
     """Count the n-grams of a text.
 
     Args:
         text: begins with `BREAK` and ends with `PADDING`; may be a memory map.
         order: the longest n-gram, 1 to 12.
         most: keep at most about so many n-grams: what occurs once goes first, the longest first.
+        at_once: so many n-grams are sorted at a time; takes about 50 bytes each.
     """
     heads = _heads(text)
     first, least = _single(heads), [1] * (order + 1)
@@ -74,7 +74,7 @@ def count(text: "Bytes", order: int, most: int) -> Counted:
     places = np.zeros(256, np.int64)
     places[first.labels] = np.arange(len(first.labels))
     parts: list[list[Grams]] = []
-    for low, high in _ranges(heads) if order > 1 else ():
+    for low, high in _ranges(heads, at_once) if order > 1 else ():
         part = _part(text, low, high, order, places)
         seldom[1:] += np.stack([_seldom(level) for level in part])
         parts.append(_kept(part, least))
@@ -140,7 +140,6 @@ def _heads(text: "Bytes") -> "NDArray[np.int64]":
     heads = np.zeros(65_536, np.int64)
     for start in range(0, len(text) - 1, _SCAN):
         heads += np.bincount(_pairs(text, start), minlength=65_536)
-    heads[BREAK << 8 :][:256] = 0
     return heads
 
 
@@ -152,7 +151,8 @@ def _pairs(text: "Bytes", start: int) -> "NDArray[np.uint16]":
 def _single(heads: "NDArray[np.int64]") -> Grams:
     """The level of single bytes."""
     table = heads.reshape(256, 256)
-    raw, after = table.sum(axis=1), np.maximum((table > 0).sum(axis=0), 1)
+    raw, after = table.sum(axis=1), (table > 0).sum(axis=0)
+    raw[BREAK] = 0
     labels = np.flatnonzero(raw)
     zeros = np.zeros(len(labels), np.int64)
     return Grams(
@@ -160,11 +160,13 @@ def _single(heads: "NDArray[np.int64]") -> Grams:
     )
 
 
-def _ranges(heads: "NDArray[np.int64]") -> Iterator[tuple[int, int]]:
-    """Cut what n-grams begin with into ranges with about `_PART` each."""
+def _ranges(heads: "NDArray[np.int64]", at_once: int) -> Iterator[tuple[int, int]]:
+    """Cut what n-grams begin with into ranges with about so many each."""
     low, inside = 0, 0
     for head, number in enumerate(heads.tolist()):
-        if inside and inside + number > _PART:
+        if head >> 8 == BREAK:
+            continue
+        if inside and inside + number > at_once:
             yield low, head
             low, inside = head, 0
         inside += number
@@ -295,12 +297,12 @@ def _chosen(grams: Grams, keep: "Flags", alive: "Flags | None") -> Grams:
 
 
 def _raise(least: list[int]) -> bool:
-    """Demand one occurrence more, of the longest n-grams first; False where that ends."""
+    """Demand more occurrences, of the longest n-grams first; False where that ends."""
     lengths = range(_SHORTEST_PRUNED, len(least))
     lowest = min((least[n] for n in lengths), default=_MOST_DEMANDED)
     if lowest >= _MOST_DEMANDED:
         return False
-    least[max(n for n in lengths if least[n] == lowest)] += 1
+    least[max(n for n in lengths if least[n] == lowest)] = max(lowest + 1, lowest * 3 // 2)
     return True
 
 

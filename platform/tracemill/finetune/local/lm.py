@@ -159,13 +159,13 @@ class _Epochs:
         mixture = mixing.learned(model.mixture, self._of("fitted", state))
         model = model._replace(mixture=mixture)
         loss, watched = (_bits(model, self._of(of, state)) for of in ("sample", "told"))
-        gain, passes = _gain(state.watched, watched), state.passes + 1
+        # The first is taken in any case: what is watched may lack what the base and copies are for.
+        gain = 1.0 if state.mixture is None else _gain(state.watched, watched)
+        passes = state.passes + 1
         over = passes >= self._wanted.passes or gain < _LEAST_GAIN["mix"]
         state = state._replace(step=state.step + 1, phase="done" if over else "mix", passes=passes)
         if gain > 0:
             return state._replace(loss=loss, watched=watched, mixture=mixture.tolist())
-        if state.mixture is None:
-            return state._replace(mixture=mixing.own_alone(state.order).tolist())
         return state
 
     def _of(self, name: Literal["fitted", "told", "sample"], state: State) -> Parts:
@@ -217,7 +217,7 @@ def _wanted(hyperparameters: Hyperparameters) -> Wanted:
     megabytes = wanted.megabytes
     if isinstance(megabytes, bool | str) or not 2 <= megabytes <= 20:
         raise UsageError(f"megabytes is a number from 2 to 20, not {megabytes!r}")
-    if not isinstance(wanted.base, bool):
+    if type(wanted.base) is not bool:
         raise UsageError(f"base is true or false, not {wanted.base!r}")
     return wanted
 

@@ -148,5 +148,5 @@ def _counted(path: Path) -> tuple[tuple[Level, ...], tuple[Level, ...], int]:
     from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
     arrays = cast("Mapping[str, NDArray[Any]]", load_file(path))
-    levels = (trie.unpacked(arrays, name) for name in ("inner", "tops"))
-    return *levels, int(arrays["learned_bytes"][0])
+    inner, tops = (trie.unpacked(arrays, name) for name in ("inner", "tops"))
+    return inner, tops, int(arrays["learned_bytes"][0])

@@ -5,8 +5,8 @@ is learned and scored; the rest is what it said it to.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from tracemill.messages import Message, Text, ToolCall, ToolResult
 
@@ -83,7 +83,7 @@ def _content(content: object) -> str:
     """Text, or the text parts of a list of parts."""
     if isinstance(content, str):
         return content
-    parts: Iterable[Any] = content if isinstance(content, Sequence) else ()
+    parts = cast(Sequence[Mapping[str, Any]], content or ())
     return "\n".join(part["text"] for part in parts if part.get("type") == "text")
 
 

@@ -83,7 +83,8 @@ class Copies:
 def expected(conversation: Rendered) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
     """The byte that a copy would say, and the kind of the copy, for each byte of the assistant's."""
     copies, data, read = Copies(), conversation.data, 0
-    bytes_, kinds = [], []
+    bytes_: list[int] = []
+    kinds: list[int] = []
     for start, end in conversation.spans:
         copies.read(data[read:start])
         for byte in data[start:end]:

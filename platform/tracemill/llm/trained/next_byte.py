@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-_FEW = 12
-_KEPT = 2_000
+_FEW = 4
+_KEPT = 4_000
 _COUNTS: list[float] = COUNTS.tolist()
 
 

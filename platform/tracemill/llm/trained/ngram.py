@@ -4,9 +4,10 @@ Three answers to what comes next are mixed; how much each is trusted was learned
 context is known. `log_probs` scores what was said, `write` says something.
 """
 
+import bisect
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from tracemill.llm.trained.artefact import Artefact
 from tracemill.llm.trained.conversation import BREAK, END, Conversation, Rendered, asked, rendered
 from tracemill.llm.trained.next_byte import NextByte
 from tracemill.llm.trained.trie import Level
+from tracemill.messages import FinishReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +29,7 @@ KIND = "ngram"
 MOST_BYTES = 4_096
 """What an answer has at most where nobody says otherwise. A token of these models is a byte."""
 _BATCH = 1 << 20
+_ROUND = 32
 
 
 class Model(NamedTuple):
@@ -145,27 +148,31 @@ def write(
     top_p: float = 1.0,
     top_k: int = 0,
     seed: int | None = None,
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, FinishReason]:
     """Say something, character by character, until the turn is over or has its most bytes.
 
     Args:
-        temperature: 0 takes the likeliest byte each time.
+        temperature: 0 takes the likeliest byte each time; an answer that has come round to what
+            it said already would then go on so for ever, and ends.
         top_p: only the likeliest bytes that together have this share; 1 for all.
         top_k: only so many; 0 for all.
         seed: of the choices; None for other choices each time.
 
     Returns:
-        As the generator's value whether the model ended the turn itself.
+        As the generator's value `stop` where the model ended its turn, else `length`.
     """
     follow = NextByte(model, asked(conversation))
     draw = random.Random(seed)
     state, pending, log_prob = utf8.START, bytearray(), 0.0
+    rounds = _Rounds() if temperature <= 0 else None
     for _ in range(most_bytes):
         likely = follow.probabilities() * utf8.ALLOWED[state]
         likely /= likely.sum()
         byte = _chosen(likely, temperature, top_p, top_k, draw)
         if byte == END:
-            return True
+            return "stop"
+        if rounds and rounds.closed(byte):
+            return "length"
         follow.write(byte)
         pending.append(byte)
         log_prob += math.log(max(likely[byte], 1e-300))
@@ -174,7 +181,23 @@ def write(
             yield Piece(pending.decode(), log_prob)
             pending.clear()
             log_prob = 0.0
-    return False
+    return "length"
+
+
+class _Rounds:
+    """Notices when an answer repeats more of itself than the model remembers."""
+
+    def __init__(self) -> None:
+        self._last, self._seen = b"", set[bytes]()
+
+    def closed(self, byte: int) -> bool:
+        self._last = self._last[-_ROUND + 1 :] + bytes([byte])
+        if len(self._last) < _ROUND:
+            return False
+        if self._last in self._seen:
+            return True
+        self._seen.add(self._last)
+        return False
 
 
 def _chosen(
@@ -193,7 +216,7 @@ def _chosen(
         likely = likely.copy()
         likely[order[min(max(cut, 1), top_k or 256) :]] = 0.0
     reached = np.cumsum(likely)
-    return int(np.searchsorted(reached, draw.random() * reached[-1], side="right"))
+    return bisect.bisect_right(reached.tolist(), draw.random() * float(reached[-1]))
 
 
 def _batches(conversations: Sequence[Conversation]) -> Iterator[list[Rendered]]:

@@ -104,6 +104,8 @@ class Level:
     def probability(self, contexts: "Places", found: "Places", shorter: "Floats") -> "Floats":
         """Of the bytes after contexts, given what shorter contexts say of them."""
         total, share = self.sums
+        if not len(total):
+            return shorter
         here = np.maximum(contexts, 0)
         own = np.where(found >= 0, self.kept[self.codes[found]], 0.0) if len(self.codes) else 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -159,6 +161,8 @@ def _scored(levels: tuple[Level, ...], data: "Bytes") -> Scored:
 def known(level: Level, contexts: "Places") -> "NDArray[np.bool_]":
     """Whether something is known to follow."""
     follow = np.diff(level.first.astype(np.int64)) > 0
+    if not len(follow):
+        return np.zeros(len(contexts), bool)
     return (contexts >= 0) & follow[np.maximum(contexts, 0)]
 
 
@@ -193,8 +197,8 @@ def unpacked(weights: Mapping[str, "NDArray[Any]"], name: str) -> tuple[Level, .
     pruned = _cut(summed, contexts) if len(summed) else [summed] * len(sizes)
     discounts = weights[f"{name}.discounts"].reshape(-1, 3)
     return tuple(
-        Level(*arrays, discounts=own)
-        for *arrays, own in zip(
+        Level(last, code, first, missing, own)
+        for last, code, first, missing, own in zip(
             labels, codes, map(_first, children), pruned, discounts, strict=True
         )
     )
