@@ -70,7 +70,8 @@ class Perceptron:
 
 def read(path: Path) -> list[tuple[str, str]]:
     """The last question of each example, and its answer."""
-    rows = [json.loads(line)["messages"] for line in path.open(encoding="utf-8")]
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line)["messages"] for line in file]
     return [(row[-2]["content"], row[-1]["content"]) for row in rows]
 
 

@@ -125,7 +125,8 @@ checkpoints = st.builds(
 
 @given(
     st.lists(
-        st.tuples(remotes, st.lists(pages, max_size=2), st.lists(checkpoints, max_size=2)), max_size=4
+        st.tuples(remotes, st.lists(pages, max_size=2), st.lists(checkpoints, max_size=2)),
+        max_size=4,
     )
 )
 def test_whatever_a_trainer_says_can_be_recorded_and_is_told_once(told: list[Any]) -> None:
@@ -263,3 +264,12 @@ def test_the_next_action_follows_from_the_state_and_the_time() -> None:
     assert next_action(story.state, now + timedelta(days=2)) == Action("expire")
     for end in (failed(story.state, "deadline", "late"), cancelled(story.state, "enough")):
         assert next_action(story.and_then(end).state, now) == Action("none")
+
+
+def test_steps_that_are_done_are_not_undone_by_an_older_state() -> None:
+    story = running()
+    steps = (Events((), step=1, loss=0.5, cursor="1"), Events((), step=2, loss=0.4, cursor="2"))
+    older = Remote("ftjob-1", "running", "running", step=1, epoch=1.0, loss=0.5)
+    story = story.and_then(*news(story.state, older, steps))
+    assert (story.state.step, story.state.loss) == (2, 0.4)
+    assert news(story.state, older) == []

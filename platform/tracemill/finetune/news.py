@@ -167,6 +167,9 @@ def _moved(known: JobState, remote: Remote, events: Sequence[FineTune]) -> list[
     seen = known
     for event in events:
         seen = after(seen, event)
+    if (remote.step or 0) < (seen.step or 0):
+        # It told of the state before it told of the steps.
+        remote = remote._replace(step=None, epoch=None, loss=None, metrics={})
     step = remote.step if remote.step is not None else seen.step
     total = remote.total_steps if remote.total_steps is not None else seen.total_steps
     epoch = remote.epoch if remote.epoch is not None else seen.epoch

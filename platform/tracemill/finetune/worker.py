@@ -61,7 +61,7 @@ class Teller:
     def tell(self, **fields: Any) -> None:
         """Write the state with these fields changed."""
         self._state |= fields
-        write_text_atomically(self._folder / STATE, json.dumps(self._state) + "\n")
+        write_text_atomically(self._folder / STATE, json.dumps(self._state, sort_keys=True) + "\n")
 
     def report(self, epoch: Epoch) -> None:
         """Tell of an epoch whose checkpoint is on the disk. Raises `Stopped` where that is asked."""
@@ -83,12 +83,12 @@ class Teller:
     def _list(self, epoch: Epoch) -> None:
         path = self._folder / CHECKPOINTS / f"{epoch.checkpoint}.json"
         about = {"step": epoch.step, "metrics": dict(epoch.metrics)}
-        write_text_atomically(path, json.dumps(about) + "\n")
+        write_text_atomically(path, json.dumps(about, sort_keys=True) + "\n")
 
     def _append(self, epoch: Epoch) -> None:
         told = {"step": epoch.step, "loss": epoch.loss, "metrics": dict(epoch.metrics)}
         with self._events.open("ab") as file:
-            file.write(json.dumps(told).encode() + b"\n")
+            file.write(json.dumps(told, sort_keys=True).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._step = epoch.step
