@@ -14,10 +14,10 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
-from assets import documents, service, sources
+from assets import documents, models, service, sources
 from assets.definitions import defs
 from assets.progress import BuildProgress
-from assets.warehouse import COLLECTIONS, ORIGINS, every
+from assets.warehouse import COLLECTIONS, MODELS, ORIGINS, every
 from tracemill.errors import InputError, UsageError
 from tracemill.files import sweep
 from tracemill.settings import Settings
@@ -90,20 +90,20 @@ class Stage(NamedTuple):
 
 
 def stages(keys: Collection[dg.AssetKey]) -> list[Stage]:
-    """The runs that make these assets: records, then collections, then what reads of both."""
+    """The runs that make these assets: records, collections, models, then what reads of all."""
     graph = defs.resolve_asset_graph()
-    of_collections = {
-        key
+    parted = {
+        key: graph.get(key).partitions_def
         for key in graph.materializable_asset_keys
-        if graph.get(key).partitions_def == COLLECTIONS
+        if graph.get(key).partitions_def in (COLLECTIONS, MODELS)
     }
-    collections = of_collections & {*keys}
-    after = {key for key in keys if graph.get_ancestor_asset_keys(key) & of_collections}
-    after -= collections
-    records = {*keys} - collections - after
+    after = {key for key in keys if graph.get_ancestor_asset_keys(key) & parted.keys()}
+    after -= parted.keys()
+    of = {each: [k for k in keys if parted.get(k) == each] for each in (COLLECTIONS, MODELS)}
     found = [
-        Stage("records", sorted(records), ORIGINS, sources.origins),
-        Stage("collections", sorted(collections), COLLECTIONS, documents.names),
+        Stage("records", sorted({*keys} - parted.keys() - after), ORIGINS, sources.origins),
+        Stage("collections", sorted(of[COLLECTIONS]), COLLECTIONS, documents.names),
+        Stage("models", sorted(of[MODELS]), MODELS, models.names),
         Stage("log and reports", sorted(after)),
     ]
     return [stage for stage in found if stage.keys]
@@ -167,10 +167,8 @@ def _spelled(selection: str, keys: Collection[dg.AssetKey]) -> str:
     before, name, after = _PLUS.findall(selection)[0]
     if name in {key.path[0] for key in keys}:
         return f'{before}group:"{name}"{after}'
-    for key in keys:
-        if name in (key.path[-1], key.to_user_string()):
-            return f'{before}key:"{key.to_user_string()}"{after}'
-    return selection
+    named = sorted(k.to_user_string() for k in keys if name in (k.path[-1], k.to_user_string()))
+    return " or ".join(f'{before}key:"{each}"{after}' for each in named) or selection
 
 
 def _no_selection(selection: str, groups: set[str]) -> str:

@@ -18,18 +18,21 @@ from assets import (
     evaluation,
     indexes,
     log,
+    models,
+    promotion,
     quarantine,
     reports,
     retrieval,
     sources,
     splits,
 )
-from assets.warehouse import COLLECTIONS, ORIGINS, Warehouse, every
-from tracemill.errors import InputError
+from assets.warehouse import COLLECTIONS, MODELS, ORIGINS, Warehouse, every
+from tracemill.errors import CallFailed, InputError
 
 MODULES = [
     *(sources, cleaning, corpus, distinct, splits, quarantine),
-    *(documents, retrieval, indexes, evaluation, log, reports),
+    *(documents, retrieval, indexes, evaluation),
+    *(models, promotion, log, reports),
 ]
 NOTHING_BUILT = dg.SkipReason(
     "nothing has been built yet: run `tracemill build` or Materialize all"
@@ -37,16 +40,23 @@ NOTHING_BUILT = dg.SkipReason(
 
 
 RETRIEVAL = dg.AssetSelection.groups(documents.GROUP)
+TRAINING = dg.AssetSelection.groups(models.GROUP)
 
 refresh = dg.define_asset_job(
     "refresh",
-    selection=dg.AssetSelection.all() - RETRIEVAL,
+    selection=dg.AssetSelection.all() - RETRIEVAL - TRAINING,
     description="Records, and all that is made of them; what has not changed is left as it is.",
 )
 refresh_collections = dg.define_asset_job(
     "refresh_collections",
     selection=RETRIEVAL,
     description="Documents, and all that is made of them; what has not changed is left as it is.",
+)
+
+refresh_models = dg.define_asset_job(
+    "refresh_models",
+    selection=TRAINING,
+    description="Models of the splits in force, their evaluations, and which is in production.",
 )
 
 
@@ -133,6 +143,33 @@ def document_files(
     return dg.RunRequest(run_key=_key(now, told, made), tags=tags)
 
 
+@dg.sensor(
+    job=refresh_models,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def fine_tunes(
+    context: dg.SensorEvaluationContext, warehouse: Warehouse
+) -> dg.RunRequest | dg.SkipReason:
+    """Asks after each fine-tune that runs; runs `refresh_models` when one has ended, or when
+    splits, recipes or cases are not those of the last time."""
+    settings = warehouse.settings
+    if warehouse.last(splits.training_splits.key) is None:
+        return NOTHING_BUILT
+    try:
+        running = models.follow(warehouse)
+        undone = promotion.undone(warehouse)
+        tags = every(MODELS, context.instance, models.names(settings))
+    except (InputError, CallFailed) as error:
+        return dg.SkipReason(str(error))
+    if not undone:
+        return dg.SkipReason("; ".join(running) or "every model is that of its recipe and splits")
+    if _under_way(context.instance):
+        return dg.SkipReason("a run is under way: what it leaves undone is seen after it")
+    made = warehouse.runs([promotion.production_model.key])
+    return dg.RunRequest(run_key=_key(undone, made), tags=tags)
+
+
 def _under_way(instance: dg.DagsterInstance) -> bool:
     """Whether a run has begun; one that was killed says so for ever, so it counts for an hour."""
     since = datetime.now(UTC) - timedelta(hours=1)
@@ -149,9 +186,9 @@ def _key(*state: object) -> str:
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(MODULES),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
-    jobs=[refresh, refresh_collections],
+    jobs=[refresh, refresh_collections, refresh_models],
     schedules=[daily, daily_collections],
-    sensors=[raw_files, document_files],
+    sensors=[raw_files, document_files, fine_tunes],
     resources={"warehouse": Warehouse()},
     executor=dg.in_process_executor,
 )

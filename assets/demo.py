@@ -4,6 +4,7 @@ Nothing here is staged: the questions come from the records that were harvested 
 and those that fail do so because nothing was found or because the text was too long.
 """
 
+import math
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from assets import models, promotion
 from assets.build import build
 from assets.documents import INSTALLED, names, table
 from assets.progress import bar
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tracemill.retrieval.collection import Collection
 
 QUESTIONS = 200
+FIVE = 5
 WHOLE_DOCUMENT_EVERY = 10
 QUESTION = "When are default parameter values evaluated?"
 IN_WORDS = {"no_answer": "nothing found", "context_length_exceeded": "too long for the model"}
@@ -72,10 +75,15 @@ def demo(settings: Settings, console: Console | None = None) -> int:
             f"3  {QUESTIONS} questions from the harvested records, each call an event in the log",
         )
         _ask_many(settings, log, index, console)
-        _heading(console, "4  What it cost")
+    _heading(console, "4  A model of your own: trained on the splits, evaluated, promoted")
+    code = build(settings, models.GROUP, console)
+    with EventLog.open(settings) as log:
+        _show_models(log, console)
+        _ask_model(settings, log, console)
+        _heading(console, "5  What it cost")
         _show_costs(log, console)
-    _heading(console, "5  The log sealed, the notebook rendered")
-    code = build(settings, 'group:"log" or group:"reports"', console)
+    _heading(console, "6  The log sealed, the notebook rendered")
+    code |= build(settings, 'group:"log" or group:"reports"', console)
     _heading(console, "What to open next")
     _show_next(settings, console)
     return code
@@ -192,6 +200,48 @@ def _tell(outcomes: Counter[str], seconds: float, console: Console) -> None:
         "those can be too long.[/]",
         highlight=False,
     )
+
+
+def _show_models(log: EventLog, console: Console) -> None:
+    """Each model that was evaluated: beside always giving the same answer, and the one before."""
+    table = Table(box=box.SIMPLE_HEAD, title="  Who is right how often", title_justify="left")
+    for column in ("model", "version", "figure", "right", "95 %", "cases", "outcome"):
+        table.add_column(column, no_wrap=True)
+    for row in promotion.figures(log).iter_rows(named=True):
+        table.add_row(
+            row["name"],
+            row["version"],
+            row["figure"],
+            f"{row['value']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{row['n']:,}",
+            row["said"],
+        )
+    console.print(Padding(table, (0, 0, 0, 1)))
+
+
+def _ask_model(settings: Settings, log: EventLog, console: Console) -> None:
+    """Questions that the model has not seen, to the version in production."""
+    from tracemill.finetune.registry import production
+
+    from tracemill.finetune.recipe import BUILT_IN, recipes
+    from tracemill.llm.client import Client
+    from tracemill.quality import cases
+
+    recipe = recipes(settings).get(BUILT_IN)
+    if recipe is None or production(log, BUILT_IN) is None:
+        return
+    held_out = cases.of_split(settings, BUILT_IN, recipe, max_cases=FIVE)
+    client = Client(log, settings)
+    for question, expected in held_out.select("input", "expected").iter_rows():
+        request = Request.of(question, model=f"ft:local:{BUILT_IN}", logprobs=1)
+        answer = client.generate(request, actor="demo")
+        sure = math.exp(answer.logprobs[0].logprob) if answer.logprobs else math.nan
+        mark = "[green]right[/]" if answer.text == expected else f"[yellow]it is {expected}[/]"
+        console.print(
+            f"  {escape(question)}  [bold]{escape(answer.text)}[/] [dim]({sure:.0%})[/] {mark}",
+            highlight=False,
+        )
 
 
 def _show_costs(log: EventLog, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import evaluation, indexes, retrieval, show, sources, splits
+from assets import evaluation, indexes, promotion, retrieval, show, sources, splits
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.log import EventLog
 
@@ -28,6 +28,7 @@ COSTS = "SELECT * FROM costs_by_day ORDER BY day, provider, request_model"
         retrieval.embeddings,
         indexes.chunk_index,
         evaluation.evaluation,
+        promotion.production_model,
     ],
 )
 def log_fold(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:

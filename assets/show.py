@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,46 @@ def histogram(title: str, values: "pl.Series", unit: str, bins: int = 40) -> str
     axes.hist(clipped.to_numpy(), bins=bins, color=ACCENT)
     axes.set_xlabel(unit)
     axes.set_ylabel("count")
+    return _picture(title, figure)
+
+
+def lines(
+    title: str, curves: Mapping[str, Sequence[tuple[float, float]]], units: tuple[str, str]
+) -> str:
+    """Curves over the same axis, each named at its end; `units` of x and y."""
+    figure, axes = _plot(title)
+    for color, (name, points) in zip((ACCENT, INK, FAINT), curves.items(), strict=False):
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3)
+            axes.annotate(name, points[-1], xytext=(6, 0), textcoords="offset points", color=color)
+    axes.margins(x=0.12)
+    axes.set_xlabel(units[0])
+    axes.set_ylabel(units[1])
+    return _picture(title, figure)
+
+
+def intervals(
+    title: str,
+    rows: Sequence[tuple[str, float, float, float]],
+    unit: str,
+    mark: float | None = None,
+) -> str:
+    """Figures as points with their intervals: label, value, low, high; the first row on top.
+
+    `mark` is a value that they are held against.
+    """
+    longest = max((len(label) for label, *_ in rows), default=0)
+    figure, axes = _plot(title, left=0.2 + 0.085 * longest, height=0.9 + 0.32 * max(len(rows), 2))
+    for at, (_, value, low, high) in enumerate(rows):
+        axes.plot((low, high), (at, at), color=ACCENT, linewidth=3, alpha=0.5)
+        axes.plot(value, at, "o", color=ACCENT)
+        axes.annotate(f"{value:.3g}", (high, at), (6, -3), textcoords="offset points", color=INK)
+    if mark is not None:
+        axes.axvline(mark, color=INK, linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel(unit)
     return _picture(title, figure)
 
 

@@ -33,6 +33,8 @@ ORIGINS = dg.DynamicPartitionsDefinition(name="origin")
 """One partition for each source of records: `installed`, `calls`, each file or folder in raw/."""
 COLLECTIONS = dg.DynamicPartitionsDefinition(name="collection")
 """One partition for each collection of documents: `installed`, each folder in raw/documents."""
+MODELS = dg.DynamicPartitionsDefinition(name="model")
+"""One partition for each model that is wanted: `api-questions`, each recipe in raw/models."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def words(text: str, language: str | None = ENGLISH) -> list[str]:
     return [form for raw in raw_words(text) for form in forms(raw, language)]
 
 
+@cache
 def identity() -> str:
     """Of what decides which words a text has."""
     from importlib.metadata import version
