@@ -17,6 +17,7 @@ from tracemill.cli import (
     calls,
     checkout,
     collection,
+    evals,
     evaluation,
     log,
     prompts,
@@ -62,6 +63,7 @@ for command in (records.quarantine, records.explain):
     app.command(rich_help_panel="Training data")(command)
 collection.app.command()(evaluation.evaluate)
 app.add_typer(collection.app, name="collections", rich_help_panel="Work")
+app.add_typer(evals.app, name="evals", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HOPELESS = frozenset(
     {"missing_key", "authentication", "permission_denied", "billing", "unknown_provider"}
-    | {"unknown_model", "not_found"}
+    | {"unknown_model", "damaged_model", "not_found"}
 )
 """Error types that the next case would meet too."""
 CONCURRENT = 8

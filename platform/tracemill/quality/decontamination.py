@@ -70,6 +70,22 @@ def check(
     return event
 
 
+def learned_from(log: "EventLog", settings: "Settings") -> list[tuple[str, str]]:
+    """What is to be searched: version and split that models here were trained on, as far as they
+    are still on the disk, and the data set in force."""
+    from tracemill.corpus.write import current, versions
+
+    registered = log.arrow(
+        "SELECT DISTINCT payload ->> '$.dataset_digest' AS version, payload ->> '$.split' AS split "
+        "FROM events WHERE kind = 'model.registered' ORDER BY ALL"
+    )
+    there = {each.digest: each for each in versions(settings.splits)}
+    pairs = [(row["version"], row["split"]) for row in registered.to_pylist()]
+    found = [(current(settings.splits).digest, "train")]
+    found += [(one, split) for one, split in pairs if one in there and split in there[one].rows]
+    return list(dict.fromkeys(found))
+
+
 def contaminated(cases: "Cases", records: "pl.DataFrame") -> "pl.DataFrame":
     """The cases that stand in records, with the proof.
 

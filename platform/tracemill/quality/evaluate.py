@@ -14,6 +14,7 @@ from tracemill.errors import UsageError
 from tracemill.events import CasesScored, EvaluationFinished, new_id
 from tracemill.intervals import Interval, mean
 from tracemill.quality import ask, statistical
+from tracemill.quality.consistency import consistency
 from tracemill.quality.statistical import Direction
 
 if TYPE_CHECKING:
@@ -172,6 +173,18 @@ def latest(
     return None
 
 
+def listed(
+    log: "EventLog", *, name: str | None = None, most: int | None = None
+) -> list[EvaluationFinished]:
+    """The evaluations in the log, newest first; at most so many."""
+    found = log.arrow(
+        "SELECT substr(stream, 12) AS id FROM events WHERE kind = 'evaluation.finished' "
+        "AND ($name IS NULL OR payload ->> '$.name' = $name) ORDER BY position DESC LIMIT $most",
+        {"name": name, "most": most or 1_000_000},
+    )
+    return [get(log, str(one)) for one in found.column("id").to_pylist()]
+
+
 def get(log: "EventLog", evaluation_id: str) -> EvaluationFinished:
     """An evaluation by its id, or by the beginning or end of one. Raises `UsageError` for none."""
     whole = _whole(log, evaluation_id)
@@ -310,18 +323,9 @@ def _by_case(answers: "pl.DataFrame", this: _Asked) -> "pl.DataFrame":
     means = answers.group_by("id", maintain_order=True).agg(pl.col(names).mean())
     if this.samples == 1:
         return means
-    return means.join(_consistency(answers, this.samples), on="id", maintain_order="left")
-
-
-def _consistency(answers: "pl.DataFrame", samples: int) -> "pl.DataFrame":
-    """How likely two samples of a case are the same answer: id, consistency."""
-    import polars as pl
-
-    alike = answers.group_by("id", pl.col("answer").str.strip_chars()).len("times")
-    times = pl.col("times").cast(pl.Int64)
-    pairs = pl.when(pl.col("answer").is_not_null()).then(times * (times - 1)).otherwise(0)
-    share = pairs.sum() / (samples * (samples - 1))
-    return alike.group_by("id").agg(share.alias("consistency"))
+    agreed = consistency(answers.select("id", "answer")).cases
+    agreed = agreed.select("id", pl.col("mean").alias("consistency"))
+    return means.join(agreed, on="id", maintain_order="left")
 
 
 def _figures(scores: "pl.DataFrame", this: _Asked) -> dict[str, Interval]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tracemill.errors import InputError, UsageError
+from tracemill.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -211,4 +211,33 @@ def _cosine(rows: "pl.DataFrame", name: str) -> "pl.Series":
 
 
 def _bits_per_byte(client: "Client", model: str, cases: "pl.DataFrame") -> "pl.Series":
-    raise InputError("no language model was trained here yet")
+    import polars as pl
+
+    from tracemill.llm.trained import is_trained, ngram, served
+
+    if not is_trained(model) or client.settings is None:
+        raise UsageError(
+            f"bits_per_byte is measured of language models that were trained here, not of {model}"
+        )
+    _, _, named = served.version(client.log, model).partition(":local:")
+    name, _, digest = named.partition(":")
+    loaded = served.load(client.settings.models, name, digest)
+    if loaded.about.get("kind") != ngram.KIND:
+        raise UsageError(f"{model} is no language model: measure its accuracy")
+    answered = cases.with_row_index("row").filter(pl.col("expected").list.len() > 0)
+    talks = [
+        [*_unlearned(text, form), {"role": "assistant", "content": right[0]}]
+        for text, form, right in answered.select("input", "form", "expected").iter_rows()
+    ]
+    bits = pl.Series(ngram.bits_per_byte(loaded, talks), dtype=pl.Float64).fill_nan(None)
+    found = answered.select("row").with_columns(bits.alias("bits"))
+    rows = cases.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"))
+    return rows.join(found, on="row", how="left", maintain_order="left")["bits"]
+
+
+def _unlearned(text: str, form: str) -> list[dict[str, Any]]:
+    """What a case asks, as turns of which none is scored."""
+    if form == "values":
+        raise UsageError("bits_per_byte takes inputs that are text or messages, not values")
+    turns = json.loads(text) if form == "messages" else [{"role": "user", "content": text}]
+    return [{**turn, "weight": 0} for turn in turns]
