@@ -57,6 +57,7 @@ def told(settings: Settings) -> dict[str, dict[str, str]]:
         *(f"tracemill.retrieval.{name}" for name in PARTS),
         *(f"tracemill.llm.{name}" for name in ANSWERING),
         "tracemill.tokenizer",
+        "tracemill.intervals",
     ),
     deps=[indexes.chunk_index],
 )

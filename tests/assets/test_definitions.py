@@ -48,8 +48,13 @@ def test_the_assets_and_what_each_is_made_from():
         "retrieval/embeddings": ["retrieval/chunks"],
         "retrieval/chunk_index": ["retrieval/chunks", "retrieval/embeddings"],
         "retrieval/evaluation": ["retrieval/chunk_index"],
+        "models/fine_tuned_model": ["corpus/training_splits"],
+        "models/evaluation": ["models/fine_tuned_model"],
+        "models/baseline": ["models/evaluation"],
+        "models/production_model": ["models/baseline", "models/evaluation"],
         "log/log_fold": [
             "corpus/training_splits",
+            "models/production_model",
             "retrieval/chunk_index",
             "retrieval/embeddings",
             "retrieval/evaluation",
@@ -87,6 +92,10 @@ def test_the_checks_and_which_of_them_block():
         "retrieval/chunk_index: index_holds": True,
         "retrieval/evaluation: every_question_read": False,
         "retrieval/evaluation: no_worse": False,
+        # Registered evidence blocks a version: one that is bad keeps no other model from promotion.
+        "models/evaluation: no_regression": False,
+        "models/evaluation: no_contamination": False,
+        "models/production_model: newest_is_in_production": False,
         "log/costs: costs_reconcile": False,
     }
 
@@ -96,10 +105,15 @@ def test_what_starts_by_itself():
     assert [job for job in repository.job_names if not job.startswith("__")] == [
         "refresh",
         "refresh_collections",
+        "refresh_models",
     ]
     schedules = {each.name: each.cron_schedule for each in repository.schedule_defs}
     assert schedules == {"daily": "0 5 * * *", "daily_collections": "30 5 * * *"}
-    assert [each.name for each in repository.sensor_defs] == ["document_files", "raw_files"]
+    assert [each.name for each in repository.sensor_defs] == [
+        "document_files",
+        "fine_tunes",
+        "raw_files",
+    ]
 
 
 @pytest.mark.parametrize("key", ASSETS, ids=dg.AssetKey.to_user_string)
