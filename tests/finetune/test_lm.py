@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,14 +48,14 @@ def validation(tmp_path: Path) -> Path:
 
 
 def trained(
-    training: Path, validation: Path | None, folder: Path, resume: bool = False, **asked: object
+    training: Path, validation: Path | None, folder: Path, resume: bool = False, **asked: Any
 ) -> tuple[Trained, list[Epoch]]:
     epochs: list[Epoch] = []
     result = lm.train(
         training,
         validation,
         folder,
-        hyperparameters={"base": False, **asked},  # pyright: ignore[reportArgumentType]
+        hyperparameters={"base": False, **asked},
         seed=0,
         report=epochs.append,
         resume=resume,
@@ -262,7 +263,7 @@ def test_a_line_that_is_no_conversation_is_named(line: str, tmp_path: Path):
     ],
 )
 def test_hyperparameters_that_cannot_be_are_told(
-    asked: dict[str, object], said: str, training: Path, tmp_path: Path
+    asked: dict[str, Any], said: str, training: Path, tmp_path: Path
 ):
     with pytest.raises(UsageError, match=said):
         trained(training, None, tmp_path / "job", **asked)

@@ -3,8 +3,9 @@
 import json
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemill.finetune.local import counts, lm
-from tracemill.llm.trained import artefact, copies, ngram, trie, utf8, writing
+from tracemill.llm.providers import Reply
+from tracemill.llm.trained import artefact, copies, ngram, served, trie, utf8
 from tracemill.llm.trained.conversation import END, MARKS, asked, rendered
 from tracemill.llm.trained.next_byte import NextByte
 from tracemill.messages import Message, Request, ToolCall
@@ -28,51 +30,74 @@ def greeting(n: int) -> list[dict[str, str]]:
     ]
 
 
+def published(models: Path, rows: list[Any], **hyperparameters: bool) -> str:
+    """Train on some conversations; the name of the model."""
+    examples = models / "training.jsonl"
+    examples.write_text("\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8")
+    folder = models / "jobs" / "1"
+    lm.train(
+        examples, None, folder, hyperparameters=hyperparameters, seed=0, report=lambda epoch: None
+    )
+    return served.named("hello", artefact.publish(folder / "model", models, "hello"))
+
+
+class Served(NamedTuple):
+    """A model, and where it lies."""
+
+    name: str
+    models: Path
+
+    def answer(self, prompt: str, **asked_for: Any) -> Reply:
+        """What it answers, with the log probabilities of the characters."""
+        request = Request.of(prompt, model=self.name, logprobs=1, **asked_for)
+        pieces = served.answer(request, self.name, self.models)
+        replies: list[Reply] = []
+
+        def drained() -> Iterator[str]:
+            replies.append((yield from pieces))
+
+        assert "".join(drained()) == replies[0].text
+        return replies[0]
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> artefact.Artefact:
-    folder = tmp_path_factory.mktemp("greetings")
-    rows = folder / "training.jsonl"
-    lines = (json.dumps({"messages": greeting(n)}) for n in range(300))
-    rows.write_text("\n".join(lines), encoding="utf-8")
-    lm.train(rows, None, folder, hyperparameters={"base": True}, seed=0, report=lambda epoch: None)
-    return artefact.load(folder / "model")
+def greeter(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    models = tmp_path_factory.mktemp("models")
+    return Served(published(models, [greeting(n) for n in range(300)]), models)
 
 
-def say(model: artefact.Artefact, prompt: str, **asked_for: Any) -> writing.Written:
-    request = Request.of(prompt, model="local/test", **asked_for)
-    return writing.written(writing.stream(model, request))
+@pytest.fixture(scope="module")
+def trained(greeter: Served) -> artefact.Artefact:
+    return served.load(greeter.models, "hello", greeter.name.rpartition(":")[2])
 
 
 PROMPT = "Hello, my name is Bo. Is shop 8 open?"
 
 
-def test_an_answer_is_of_the_kind_that_was_learned(trained: artefact.Artefact):
-    answer = say(trained, PROMPT)
-    assert answer.text.startswith("Good day ")
-    assert answer.finish_reason == "stop"
+def test_an_answer_is_of_the_kind_that_was_learned(greeter: Served):
+    reply = greeter.answer(PROMPT)
+    assert reply.text.startswith("Good day ")
+    assert (reply.finish_reason, reply.response_model) == ("stop", greeter.name)
 
 
-def test_a_reply_tells_what_it_took(trained: artefact.Artefact):
-    request = Request.of(PROMPT, model="local/test", system="Be kind.", max_output_tokens=9)
-    reply = writing.generate(trained, request)
-    assert (reply.text, reply.finish_reason) == ("Good day ", "length")
+def test_an_answer_that_was_cut_says_so(greeter: Served):
+    reply = greeter.answer(PROMPT, max_output_tokens=2, system="Be kind.")
+    assert (reply.text, reply.finish_reason) == ("Good day", "length")
     assert reply.usage is not None
-    assert reply.usage.output_tokens == 9
-    # Two turns with two marks each, and the mark of the assistant's.
-    assert reply.usage.input_tokens == len("Be kind.") + len(PROMPT) + 5
+    assert reply.usage.output_tokens == 2
 
 
-def test_the_likeliest_and_the_seeded_are_the_same_each_time(trained: artefact.Artefact):
-    likeliest = {say(trained, PROMPT, temperature=0).text for _ in range(3)}
-    seeded = {say(trained, PROMPT, temperature=1, seed=4).pieces for _ in range(3)}
+def test_the_likeliest_and_the_seeded_are_the_same_each_time(greeter: Served):
+    likeliest = {greeter.answer(PROMPT, temperature=0).text for _ in range(3)}
+    seeded = {greeter.answer(PROMPT, temperature=1, seed=4).logprobs for _ in range(3)}
     assert len(likeliest) == len(seeded) == 1
-    assert len({say(trained, PROMPT, temperature=1, seed=seed).text for seed in range(9)}) > 3
-    assert {
-        say(trained, PROMPT, temperature=1, seed=s, top_k=1).text for s in range(4)
-    } == likeliest
-    assert {say(trained, PROMPT, temperature=1, seed=s, top_p=0.01).text for s in range(4)} == (
-        likeliest
-    )
+
+    def texts(**asked_for: Any) -> set[str]:
+        said = (greeter.answer(PROMPT, temperature=1, seed=n, **asked_for) for n in range(9))
+        return {reply.text for reply in said}
+
+    assert len(texts()) > 3
+    assert texts(top_k=1) == texts(top_p=0.01) == likeliest
 
 
 def test_choices_are_made_as_often_as_they_are_likely(trained: artefact.Artefact):
@@ -91,11 +116,15 @@ def test_choices_are_made_as_often_as_they_are_likely(trained: artefact.Artefact
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_whatever_is_written_is_text(trained: artefact.Artefact, temperature: float):
     """Bytes are written; at a high temperature many of them are rare."""
+    model, asked_for = ngram.model(trained), [{"role": "user", "content": "愛子"}]
     for seed in range(12):
-        answer = say(trained, "愛子", temperature=temperature, seed=seed, max_output_tokens=300)
-        assert all(len(piece.text) == 1 for piece in answer.pieces)
-        assert len(answer.text.encode()) <= 300
-        assert "\ufffd" not in answer.text
+        pieces = list(
+            ngram.write(model, asked_for, most_bytes=300, temperature=temperature, seed=seed)
+        )
+        text = "".join(piece.text for piece in pieces)
+        assert all(len(piece.text) == 1 for piece in pieces)
+        assert len(text.encode()) <= 300
+        assert "\ufffd" not in text
 
 
 @given(st.text(min_size=1))
@@ -124,23 +153,25 @@ def test_nothing_but_text_may_be_written(data: list[int]):
 
 
 @pytest.mark.parametrize(
-    "stop", [("Shop",), ("!", "day"), ("Shop 3 is closed", "hop"), ("Good d",), ("", "nowhere")]
+    "stop", [("Shop",), ("!", "day"), ("Shop 3 is closed", "hop"), ("Good d",), ("nowhere",)]
 )
-def test_a_stop_text_ends_the_answer_and_is_not_in_it(
-    trained: artefact.Artefact, stop: tuple[str, ...]
+def test_a_stop_text_ends_the_answer_and_is_not_in_it(greeter: Served, stop: tuple[str, ...]):
+    whole = greeter.answer(PROMPT).text
+    reply = greeter.answer(PROMPT, stop=stop)
+    expected = whole[: min((whole.find(s) for s in stop if s in whole), default=None)]
+    assert (reply.text, reply.finish_reason) == (expected, "stop")
+
+
+def test_log_probabilities_are_those_of_what_was_written(
+    greeter: Served, trained: artefact.Artefact
 ):
-    whole = say(trained, PROMPT).text
-    answer = say(trained, PROMPT, stop=stop)
-    expected = whole[: min((whole.find(s) for s in stop if s and s in whole), default=None)]
-    assert (answer.text, answer.finish_reason) == (expected, "stop")
-
-
-def test_log_probabilities_are_those_of_what_was_written(trained: artefact.Artefact):
     """Before temperature; scoring gives the same, but for the share of what is no text."""
-    answer = say(trained, PROMPT, temperature=1, seed=3)
-    said = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": answer.text}]
+    reply = greeter.answer(PROMPT, temperature=1, seed=3)
+    said = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": reply.text}]
     scored = ngram.log_probs(trained, [said])[0]
-    told = sum(piece.log_prob for piece in answer.pieces) / math.log(2)
+    assert reply.logprobs is not None
+    assert "".join(piece.token for piece in reply.logprobs) == reply.text
+    told = sum(piece.logprob for piece in reply.logprobs) / math.log(2)
     assert told == pytest.approx(scored[:-1].sum(), abs=0.5)
     assert told >= scored[:-1].sum()
 
@@ -189,18 +220,16 @@ def test_a_turn_of_weight_0_is_not_scored(trained: artefact.Artefact):
 
 
 def test_an_answer_does_not_go_round_in_circles(tmp_path: Path):
-    rows = tmp_path / "training.jsonl"
     said = " and again, and on and on it goes," * 30
-    rows.write_text(json.dumps({"messages": [{"role": "assistant", "content": said}]}))
-    lm.train(rows, None, tmp_path, hyperparameters={}, seed=0, report=lambda epoch: None)
-    answer = say(artefact.load(tmp_path / "model"), "Go on", temperature=0)
-    assert answer.finish_reason == "length"
-    assert len(answer.text) < 100
+    name = published(tmp_path, [[{"role": "assistant", "content": said}]], base=False)
+    reply = Served(name, tmp_path).answer("Go on", temperature=0)
+    assert reply.finish_reason == "length"
+    assert 30 < len(reply.text) < 100
 
 
-def test_a_prompt_of_any_length_is_answered(trained: artefact.Artefact):
-    answer = say(trained, "word " * 200_000 + PROMPT, max_output_tokens=40)
-    assert answer.text.startswith("Good day")
+def test_a_prompt_of_any_length_is_answered(greeter: Served):
+    reply = greeter.answer("word " * 20_000 + PROMPT, max_output_tokens=9)
+    assert reply.text.startswith("Good day")
 
 
 def plain_kneser_ney(texts: list[bytes], order: int, taken: list[list[float]]) -> Any:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST = 12
 PADDING = bytes([BREAK]) * LONGEST
 """What a text has to end with; it has to begin with one of it."""
-_PART = 6_000_000
+_PART = 4_000_000
 _SCAN = 1 << 24
 # N-grams shorter than this are never pruned: they are few.
 _SHORTEST_PRUNED = 6
@@ -145,7 +145,7 @@ def _heads(text: "Bytes") -> "NDArray[np.int64]":
 
 def _pairs(text: "Bytes", start: int) -> "NDArray[np.uint16]":
     end = min(start + _SCAN, len(text) - 1)
-    return (text[start:end].astype(np.uint16) << 8) | text[start + 1 : end + 1]
+    return (text[start:end].astype(np.uint16) << np.uint16(8)) | text[start + 1 : end + 1]
 
 
 def _single(heads: "NDArray[np.int64]") -> Grams:

@@ -17,7 +17,6 @@ from tracemill.llm.trained.artefact import Artefact
 from tracemill.llm.trained.conversation import BREAK, END, Conversation, Rendered, asked, rendered
 from tracemill.llm.trained.next_byte import NextByte
 from tracemill.llm.trained.trie import Level
-from tracemill.messages import FinishReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,7 +147,7 @@ def write(
     top_p: float = 1.0,
     top_k: int = 0,
     seed: int | None = None,
-) -> Generator[Piece, None, FinishReason]:
+) -> Generator[Piece, None, bool]:
     """Say something, character by character, until the turn is over or has its most bytes.
 
     Args:
@@ -159,7 +158,7 @@ def write(
         seed: of the choices; None for other choices each time.
 
     Returns:
-        As the generator's value `stop` where the model ended its turn, else `length`.
+        As the generator's value whether the model ended its turn itself.
     """
     follow = NextByte(model, asked(conversation))
     draw = random.Random(seed)
@@ -170,9 +169,9 @@ def write(
         likely /= likely.sum()
         byte = _chosen(likely, temperature, top_p, top_k, draw)
         if byte == END:
-            return "stop"
+            return True
         if rounds and rounds.closed(byte):
-            return "length"
+            return False
         follow.write(byte)
         pending.append(byte)
         log_prob += math.log(max(likely[byte], 1e-300))
@@ -181,7 +180,7 @@ def write(
             yield Piece(pending.decode(), log_prob)
             pending.clear()
             log_prob = 0.0
-    return "length"
+    return False
 
 
 class _Rounds:

@@ -205,8 +205,8 @@ class _Said:
         return self._give(len(self.text))
 
     def _give(self, until: int) -> str:
-        now = self.text[self._given : until]
-        self._given = max(self._given, until)
+        until = max(self._given, until)
+        now, self._given = self.text[self._given : until], until
         return now
 
 
