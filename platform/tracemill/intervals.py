@@ -8,7 +8,7 @@ What draws is seeded, so that the same values always give the same answer.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from tracemill.errors import UsageError
 
@@ -196,9 +196,11 @@ def tango(fell: float, rose: float, n: int) -> tuple[float, float]:
     def over(true: float, border: float) -> float:
         return rose - fell - n * true - border * _score_deviation(fell, rose, n, true)
 
-    z = TWO_SIDED_95
-    low = -1.0 if fell == n else float(brentq(over, -1.0, seen - beside, args=(z,)))
-    high = 1.0 if rose == n else float(brentq(over, seen + beside, 1.0, args=(-z,)))
+    def end(least: float, most: float, border: float) -> float:
+        return cast("float", brentq(over, least, most, args=(border,)))
+
+    low = -1.0 if fell == n else end(-1.0, seen - beside, TWO_SIDED_95)
+    high = 1.0 if rose == n else end(seen + beside, 1.0, -TWO_SIDED_95)
     return low, high
 
 

@@ -12,6 +12,7 @@ from tracemill.events import Measured
 from tracemill.intervals import Interval, mean, paired, wilson
 from tracemill.quality.statistical import (
     Decision,
+    Direction,
     Majority,
     decide,
     majority,
@@ -46,10 +47,10 @@ def test_a_perfect_run_passes_with_so_many_cases_and_not_with_one_less(
 def test_so_many_more_cases_decide(counts: tuple[int, int], data: st.DataObject) -> None:
     hits, n = counts
     threshold = data.draw(st.floats(0.02, 0.98))
-    direction = data.draw(st.sampled_from(["higher", "lower"]))
+    direction: Direction = data.draw(st.sampled_from(["higher", "lower"]))
     now = outcome(wilson(hits / n, n), threshold, direction=direction)
     assume(now.outcome == "not_enough_data" and now.more is not None)
-    later = outcome(wilson(hits / n, n + now.more), threshold, direction=direction)
+    later = outcome(wilson(hits / n, n + (now.more or 0)), threshold, direction=direction)
     good = (hits / n > threshold) == (direction == "higher")
     assert later.outcome == ("pass" if good else "fail")
     assert ("show that it is not" in now.reason) == (not good)
@@ -100,7 +101,7 @@ def test_one_threshold_that_is_missed_fails_and_all_have_to_be_reached() -> None
         "latency_ms": mean([90.0] * 20),
         "format": wilson(1, 9),
     }
-    lower = {"latency_ms": "lower"}
+    lower: dict[str, Direction] = {"latency_ms": "lower"}
     reached = {"accuracy": 0.95, "latency_ms": 100.0}
     assert decide(figures, reached, lower).outcome == "pass"
     assert decide(figures, {}, lower).outcome == "pass"

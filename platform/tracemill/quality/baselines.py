@@ -51,7 +51,7 @@ def tolerance(text: str) -> Tolerance:
             raise ValueError
     except ValueError:
         raise UsageError(f"{text!r} is no tolerance: write 0.02, 5% or lower:10%") from None
-    return Tolerance(value, relative, cast("Direction", way) if way else None)
+    return Tolerance(value, relative, way or None)
 
 
 def set_baseline(

@@ -130,13 +130,11 @@ def _verdicts(
             f"evaluations {candidate.evaluation_id} and {reference.evaluation_id} have no case with "
             f"the same figure to test (in common: {shared}): evaluate both with the same scorers"
         )
-    shared = set(both["figure"])
-    before = set(scores.filter("was")["figure"]) | set(expected or ())
-    after = set(scores.filter("is_now")["figure"])
-    for figure in sorted(before - shared):
-        verdicts[figure] = one_sided(figure, reference.metrics.get(figure), new=False)
-    for figure in sorted(after - before):
-        verdicts[figure] = one_sided(figure, candidate.metrics.get(figure), new=True)
+    was, now = (set(scores.filter(side)["figure"]) for side in ("was", "is_now"))
+    asked = was if expected is None else set(expected)
+    for figure in sorted((asked - now) | (now - was)):
+        there = candidate if figure in now else reference
+        verdicts[figure] = one_sided(figure, there.metrics.get(figure), new=figure in now)
     return verdicts
 
 
