@@ -37,7 +37,7 @@ _MOST_BUCKETS, _MOST_WEIGHTS = 250_000, 12_000_000  # the artefact stays below 2
 _ENOUGH = 100  # rows, of which a part can be spared to watch the loss on
 _HELD_OUT, _MOST_WATCHED = 0.1, 5_000
 _PILOT_ROWS, _PILOT_EPOCHS = 3_000, 6
-_PATIENCE, _LEAST_GAIN = 3, 1e-4
+_PATIENCE, _LEAST_GAIN = 3, 0.005  # of the best loss
 
 
 class _Asked(NamedTuple):
@@ -225,7 +225,7 @@ class _Run:
                 "validation_accuracy": measured.accuracy,
             }
         before, self.best = self.best, self.best._replace(step=step, loss=watched_loss)
-        if watched_loss < before.best_loss - _LEAST_GAIN:
+        if watched_loss < before.best_loss * (1 - _LEAST_GAIN):
             self.best = _Best(step, watched_loss, step, watched_loss, lost)
         path = self._checkpoint(step)
         epoch = Epoch(step, self._asked.epochs, lost, metrics, path.name)

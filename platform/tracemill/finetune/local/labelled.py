@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from tracemill.errors import InputError
 from tracemill.llm.trained import classifier, features
-from tracemill.llm.trained.classifier import Conversation, Seen
+from tracemill.llm.trained.classifier import Seen, Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ _BATCH = 500  # conversations
 class Example(NamedTuple):
     """A conversation, and the label that stands as the assistant's answer."""
 
-    shown: Conversation
+    shown: Shown
     label: str
 
 

@@ -99,7 +99,7 @@ class Softmax:
         """The weights of a checkpoint of the same training."""
         from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
-        held = cast("dict[str, NDArray[Any]]", load_file(path))
+        held = load_file(path)
         self.weights = {name: held[name] for name in self.weights}
 
     def _step(
@@ -131,7 +131,7 @@ class Softmax:
     def _scores(self, data: Labelled, rows: "NDArray[np.int64]") -> tuple[Any, Any, Any, Any]:
         """Scores of examples; the words in them as a matrix over some columns, and which."""
         import numpy as np
-        from scipy.sparse import csr_matrix
+        from scipy.sparse import csr_matrix  # pyright: ignore[reportMissingTypeStubs]
 
         scores = np.tile(self.weights["bias"], (len(rows), 1))
         matrix = columns = vectors = None
@@ -140,7 +140,7 @@ class Softmax:
             at, values, bounds = classifier.known(shown, self._column[shown.ids])
             columns, places = np.unique(at, return_inverse=True)
             matrix = csr_matrix((values, places, bounds), shape=(len(rows), len(columns)))
-            scores += matrix @ self.weights["words"][columns]
+            scores += cast("NDArray[np.float32]", matrix @ self.weights["words"][columns])
         if len(self.weights["meaning"]):
             vectors = data.vectors(rows)
             scores += vectors @ self.weights["meaning"]
@@ -151,7 +151,7 @@ def state_of(path: Path) -> Any:
     """What the caller added to a checkpoint."""
     from safetensors import safe_open
 
-    with safe_open(path, "numpy") as file:
+    with cast(Any, safe_open)(path, "numpy") as file:
         return json.loads(file.metadata()["state"])
 
 
@@ -170,7 +170,7 @@ def temperature(scores: "NDArray[np.float32]", answers: "NDArray[np.int64]") -> 
     label is anybody's guess, so that a run without mistakes is not taken for certainty.
     """
     import numpy as np
-    from scipy.optimize import minimize_scalar
+    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 
     known = answers >= 0
     scores, answers = scores[known], answers[known]
@@ -181,8 +181,9 @@ def temperature(scores: "NDArray[np.float32]", answers: "NDArray[np.int64]") -> 
         logs = log_softmax(scores * np.float32(np.exp(log_factor)))
         return -float(logs[np.arange(len(answers)), answers].sum() + logs.mean())
 
-    best = minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded", options={"xatol": 1e-3})
-    return round(float(np.exp(cast(Any, best).x)), 4)
+    minimize: Any = cast(Any, optimize).minimize_scalar
+    best = minimize(loss, bounds=(-2.5, 2.5), method="bounded", options={"xatol": 1e-3})
+    return round(float(np.exp(best.x)), 4)
 
 
 def calibration_error(scores: "NDArray[np.float32]", answers: Sequence[int]) -> float:

@@ -115,6 +115,7 @@ def load(folder: Path, digest: str | None = None) -> Artefact:
         InputError: there is none, its bytes are not those of the digest, or it is of another
             format.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes  # pyright: ignore[reportUnknownVariableType]
 
     described, weights = _bytes(folder)
@@ -127,8 +128,8 @@ def load(folder: Path, digest: str | None = None) -> Artefact:
     try:
         about = cast(Json, json.loads(described))
         written = about["format"]
-        held = cast("dict[str, NDArray[Any]]", from_bytes(weights))
-    except Exception as error:
+        held = from_bytes(weights)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: this is no trained model: {error}") from None
     if written != FORMAT:
         raise InputError(

@@ -26,7 +26,7 @@ Sees = Literal["words", "meaning", "both"]
 _AT_ONCE = 4_000_000  # weights, about 16 MB as float32
 
 
-class Conversation(NamedTuple):
+class Shown(NamedTuple):
     """What is classified."""
 
     whole: str
@@ -56,14 +56,14 @@ class Linear(NamedTuple):
     bias: "NDArray[np.float32]"
 
 
-def conversation(turns: Sequence[tuple[str, str]]) -> Conversation:
+def conversation(turns: Sequence[tuple[str, str]]) -> Shown:
     """What is classified of turns, each a role and a text; a system's instructions are one."""
     said = [text for _, text in turns if text]
     last = next((text for role, text in reversed(turns) if role == "user"), "")
-    return Conversation("\n".join(said), last if len(said) > 1 else "")
+    return Shown("\n".join(said), last if len(said) > 1 else "")
 
 
-def seen(conversations: Sequence[Conversation]) -> Seen:
+def seen(conversations: Sequence[Shown]) -> Seen:
     """The words of conversations as features."""
     import numpy as np
 
@@ -83,7 +83,7 @@ def seen(conversations: Sequence[Conversation]) -> Seen:
     return Seen(np.concatenate([whole.ids, last.ids])[order], counts)
 
 
-def known(shown: Seen, column: "NDArray[np.int64]") -> "tuple[Any, Any, Any]":
+def known(shown: Seen, column: "NDArray[np.integer[Any]]") -> "tuple[Any, Any, Any]":
     """The features that have weights, as a sparse matrix: columns, values, row bounds.
 
     Each field has the length 1, so that a long text has no more say than a short one.
@@ -101,7 +101,7 @@ def known(shown: Seen, column: "NDArray[np.int64]") -> "tuple[Any, Any, Any]":
     return column[kept], values, bounds[::2]
 
 
-def vectors(conversations: Sequence[Conversation]) -> "NDArray[np.float16]":
+def vectors(conversations: Sequence[Shown]) -> "NDArray[np.float16]":
     """The meaning of both fields, side by side and each of length 1 or 0: (conversations, 512)."""
     import numpy as np
 
@@ -159,7 +159,7 @@ class Classifier:
                 "the classifier was trained with the vectors of another wordllama: train it again"
             )
 
-    def log_probs(self, conversations: Sequence[Conversation]) -> "NDArray[np.float32]":
+    def log_probs(self, conversations: Sequence[Shown]) -> "NDArray[np.float32]":
         """How probable each label is, as natural logarithms: (conversations, labels)."""
         import numpy as np
 
@@ -173,7 +173,7 @@ class Classifier:
         scores -= scores.max(axis=1, keepdims=True)
         return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
-    def _scores(self, conversations: Sequence[Conversation]) -> "NDArray[np.float32]":
+    def _scores(self, conversations: Sequence[Shown]) -> "NDArray[np.float32]":
         import numpy as np
 
         scores = np.tile(self._weights["bias"], (len(conversations), 1))
@@ -184,7 +184,7 @@ class Classifier:
             scores += self._of_words(conversations)
         return scores
 
-    def _of_words(self, conversations: Sequence[Conversation]) -> "NDArray[np.float32]":
+    def _of_words(self, conversations: Sequence[Shown]) -> "NDArray[np.float32]":
         """Sums of the rows of a matrix that is kept in bytes: only those that are needed grow."""
         import numpy as np
 
