@@ -41,7 +41,7 @@ def deaths(module: str, owner: str | None, step: str, calls: int = 1) -> Iterato
 FOLDER = "tracemill.finetune.providers.folder"
 WORKER = "tracemill.finetune.worker"
 ADVANCING = [
-    *deaths("tracemill.log.store", "EventLog", "append", 5),
+    *(Death("tracemill.log.store", "EventLog", "append", call, True) for call in range(1, 6)),
     *deaths(FOLDER, "InFolder", "validate"),
     *deaths(FOLDER, "InFolder", "upload", 2),
     *deaths(FOLDER, "InFolder", "create"),
@@ -50,11 +50,11 @@ ADVANCING = [
     *deaths("tracemill.finetune.jobs", None, "registered"),
 ]
 WORKING = [
-    *deaths(WORKER, None, "write_text_atomically", 4),
-    *deaths(WORKER, "Teller", "_append", 2),
+    *deaths(WORKER, None, "write_text_atomically", 3),
+    *deaths(WORKER, "Teller", "_append"),
     *deaths("tracemill.llm.trained.artefact", None, "publish"),
     *deaths("os", None, "rename"),
-    *deaths("os", None, "fsync", 3),
+    *deaths("os", None, "fsync"),
 ]
 
 

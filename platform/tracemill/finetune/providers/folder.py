@@ -162,7 +162,7 @@ class InFolder:
         (folder / CANCEL).touch()
         _signal(folder, signal.SIGTERM)
         until = time.monotonic() + GRACE_S
-        while _lives(folder) and time.monotonic() < until:
+        while lives(folder) and time.monotonic() < until:
             time.sleep(0.02)
         _signal(folder, signal.SIGKILL)
         return self.get(remote_id)
@@ -343,7 +343,8 @@ def _starts_at(folder: Path, step: int | None) -> int:
     return sum(1 for each in _starts(folder) if each.get("step") == step)
 
 
-def _lives(folder: Path) -> bool:
+def lives(folder: Path) -> bool:
+    """Whether a program works in the folder."""
     with _lock(folder) as lock:
         return lock is None
 
@@ -351,7 +352,7 @@ def _lives(folder: Path) -> bool:
 def _signal(folder: Path, which: signal.Signals) -> None:
     """To the program and its children. While the lock is held, its number is still its own."""
     starts = _starts(folder)
-    if starts and _lives(folder):
+    if starts and lives(folder):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(starts[-1]["pid"], which)
 
