@@ -19,7 +19,9 @@ from tracemill.cli import (
     collection,
     evals,
     evaluation,
+    finetunes,
     log,
+    models,
     prompts,
     questions,
     records,
@@ -64,6 +66,8 @@ for command in (records.quarantine, records.explain):
 collection.app.command()(evaluation.evaluate)
 app.add_typer(collection.app, name="collections", rich_help_panel="Work")
 app.add_typer(evals.app, name="evals", rich_help_panel="Work")
+app.add_typer(finetunes.app, name="finetune", rich_help_panel="Work")
+app.add_typer(models.app, name="models", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)

@@ -330,14 +330,15 @@ _TOLD = (
 
 def _version(log: "EventLog", known: Model, digest: str) -> Version:
     given = digest.strip().lower()
-    found = [v for v in _known(log, known).versions.values() if v.digest.startswith(given)]
-    if len(found) == 1 and given:
-        return found[0]
+    every = _known(log, known).versions
+    found = [v for v in every.values() if v.digest.startswith(given)]
+    if len(found) == 1 or given in every:
+        return every.get(given, found[0])
     each = ", ".join(f"{version.digest[:SHORT]} ({version.state})" for version in found)
     if found:
         raise UsageError(f"{len(found)} versions of {known.name!r} begin with {given!r}: {each}")
-    every = ", ".join(f"{v.digest[:SHORT]} ({v.state})" for v in known.versions.values())
-    raise UsageError(f"no version of {known.name!r} begins with {digest!r}: there are {every}")
+    there = ", ".join(f"{v.digest[:SHORT]} ({v.state})" for v in every.values())
+    raise UsageError(f"no version of {known.name!r} begins with {digest!r}: there are {there}")
 
 
 def _known(log: "EventLog", known: Model) -> Model:
