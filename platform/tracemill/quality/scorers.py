@@ -7,7 +7,7 @@ case's `input` and `form`. A row without an answer is never judged here: it coun
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tracemill.errors import UsageError
 
@@ -178,21 +178,25 @@ def _same_json(answer: str, right: Sequence[str]) -> float:
     from tracemill.llm.schema_check import unfenced
 
     try:
-        said = json.loads(unfenced(answer) or answer)
+        said = _canonical(json.loads(unfenced(answer) or answer))
     except (ValueError, RecursionError):
         return 0.0
-    return float(any(_equal(said, json.loads(text)) for text in right))
+    return float(any(said == _canonical(json.loads(text)) for text in right))
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Equal as JSON: true is no 1."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True) or (
-        isinstance(one, int | float)
-        and isinstance(other, int | float)
-        and not isinstance(one, bool)
-        and not isinstance(other, bool)
-        and one == other
-    )
+def _canonical(value: Any) -> str:
+    """As text that is the same for equal JSON: 1.0 is 1, and true is no 1."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in cast("dict[str, Any]", value).items()}
+    return value
 
 
 def _cosine(rows: "pl.DataFrame", name: str) -> "pl.Series":
