@@ -110,8 +110,9 @@ def test_wilsons_interval_covers_95_of_100(n: int) -> None:
 
 def test_shares_of_a_unit_get_wilsons_interval() -> None:
     assert mean([1, 0, 1, None, 1], unit=True) == wilson(0.75, 4)
-    # Nine of the values differ: too few to say how much they may matter.
-    assert mean([1.0] * 40 + [0.5] * 9, unit=True) == wilson(44.5 / 49, 49)
+    # Eight of the values differ: too few to say how much they may matter.
+    assert mean([1.0] * 40 + [0.5] * 8, unit=True) == wilson(44 / 48, 48)
+    assert mean([1.0] * 40 + [0.5] * 9, unit=True) != wilson(44.5 / 49, 49)
 
 
 def test_few_values_and_many_get_students_interval() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TWO_SIDED_95 = 1.959963984540054
 """How many standard deviations hold 95 % of a normal distribution."""
 FEW = 10
-"""Of fewer values than these, or fewer that differ from the rest, a resample is often constant."""
+"""Of fewer values than these, equal ones taken for one, a resample is too often constant."""
 MANY = 5_000
 """Of more values than these, Student's interval covers as well as resampling does."""
 _RESAMPLES, _FLIPS, _FLIPS_AT_ONCE, _DRAWN_AT_ONCE = 5_000, 10_000, 500, 2_000_000
@@ -101,8 +101,8 @@ def mean(values: "Values", *, unit: bool = False, seed: int = 0) -> Interval:
 
     Values of 0 and 1 are a share, and get Wilson's interval. Others get a bootstrap of Student's t
     (Efron 1981), which covers skewed values such as latencies better than percentiles or BCa do
-    (see docs/quality.md); fewer than 10 values, or more than 5,000, Student's t itself. Of one value
-    the interval has no ends, of none it is (nan, -inf, inf).
+    (see docs/quality.md); fewer than 10 values beside equal ones, or more than 5,000, Student's t
+    itself. Of one value the interval has no ends, of none it is (nan, -inf, inf).
 
     Args:
         values: shape (cases,).
@@ -114,7 +114,7 @@ def mean(values: "Values", *, unit: bool = False, seed: int = 0) -> Interval:
     """
     found = _numbers(values, unit)
     n, value = len(found), float(found.mean()) if len(found) else math.nan
-    if unit and (_binary(found) or _differing(found) < FEW):
+    if unit and (_binary(found) or _different(found) < FEW):
         return wilson(value, n)
     low, high = _ends(found, seed)
     if unit:
@@ -205,7 +205,7 @@ def tango(fell: float, rose: float, n: int) -> tuple[float, float]:
 
 
 def _score_deviation(fell: float, rose: float, n: int, true: float) -> float:
-    """Tango's equation 10: the deviation of rose - fell where the difference of shares is `true`."""
+    """By Tango: the deviation of rose - fell where the difference of shares is `true`."""
     b = -fell - rose + (2 * n - rose + fell) * true
     root = math.sqrt(max(0.0, b * b + 8 * n * fell * true * (1 - true)))
     falls = max(0.0, (root - b) / (4 * n))
@@ -243,11 +243,11 @@ def _binary(found: "Array") -> bool:
     return bool(((found == 0) | (found == 1)).all())
 
 
-def _differing(found: "Array") -> int:
-    """How many values are not the commonest one."""
+def _different(found: "Array") -> int:
+    """How many values there are where all that are the commonest one count as one."""
     import numpy as np
 
-    return len(found) - int(np.unique(found, return_counts=True)[1].max(initial=0))
+    return len(found) - max(0, int(np.unique(found, return_counts=True)[1].max(initial=0)) - 1)
 
 
 def _ends(found: "Array", seed: int) -> tuple[float, float]:
@@ -257,7 +257,7 @@ def _ends(found: "Array", seed: int) -> tuple[float, float]:
     if n < 2:
         return -math.inf, math.inf
     middle, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(n)
-    if _differing(found) >= FEW and n <= MANY:
+    if _different(found) >= FEW and n <= MANY:
         below, above = _studentised(found, seed)
     else:
         above = float(student.ppf(0.975, n - 1))
