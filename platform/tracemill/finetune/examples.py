@@ -77,7 +77,10 @@ def chosen(frame: "pl.DataFrame", examples: Examples) -> "pl.DataFrame":
         frame = frame.filter(pl.col("origin").is_in(list(examples.origins)))
     if examples.target == "label":
         frame = frame.filter(pl.col("label").is_not_null() & (pl.col("label") != ""))
-        frame = frame.with_columns(messages=_labelled())
+        if examples.shown == "answer":
+            said = pl.col("messages").list.last().struct.field("content")
+            frame = frame.filter((role == "assistant") & (said != ""))
+        frame = frame.with_columns(messages=_labelled(examples))
     frame = frame.filter(role == "assistant")
     if not examples.system:
         frame = frame.with_columns(messages=_without_system())
@@ -129,14 +132,17 @@ def _named(aside: Path, settings: Settings, split: str, rows: int) -> TrainingFi
     return TrainingFile(path, split, digest, rows, size)
 
 
-def _labelled() -> "pl.Expr":
-    """The messages, with the label where the assistant's last turn was."""
+def _labelled(examples: Examples) -> "pl.Expr":
+    """The messages, with the label where the assistant's last turn was; or that turn, and the label."""
     import polars as pl
 
     turns = pl.col("messages")
+    label = _said("assistant", pl.col("label"))
+    if examples.shown == "answer":
+        return pl.concat_list(_said("user", turns.list.last().struct.field("content")), label)
     answered = turns.list.last().struct.field("role") == "assistant"
     asked = pl.when(answered).then(turns.list.head(turns.list.len() - 1)).otherwise(turns)
-    return pl.concat_list(asked, _said("assistant", pl.col("label")))
+    return pl.concat_list(asked, label)
 
 
 def _without_system() -> "pl.Expr":

@@ -25,6 +25,8 @@ class Examples(Strict):
     """Only records of these sources; empty: of all."""
     target: Literal["answer", "label"] = "answer"
     """What is learned: the assistant's last turn, or the record's label in its place."""
+    shown: Literal["conversation", "answer"] = "conversation"
+    """With target `label`, what the label is of: what was asked, or the answer alone."""
     system: bool = True
     """Whether system messages are shown to the model."""
     instructions: str | None = None
@@ -78,6 +80,12 @@ class FineTune(Strict):
     """Whether a build promotes a version that has shown what it must."""
 
     @model_validator(mode="after")
+    def _label_shown(self) -> "FineTune":
+        if self.examples.shown == "answer" and self.examples.target != "label":
+            raise ValueError("`shown: answer` goes with `target: label`: else it would be both")
+        return self
+
+    @model_validator(mode="after")
     def _command_given(self) -> "FineTune":
         if (self.provider == "subprocess") != bool(self.command):
             raise ValueError("`command` goes with `provider: subprocess`, and only with it")
@@ -85,10 +93,11 @@ class FineTune(Strict):
 
 
 BUILT_IN = "api-questions"
-"""The model that is wanted where what is installed here is harvested: which package is asked about."""
+"""The model that is wanted where what is installed here is harvested: which package does this?"""
 _OF_PACKAGES = FineTune(
     method="classify",
-    examples=Examples(origins=("installed",), target="label", system=False, min_per_label=50),
+    # Questions name what they ask about, and the package with it: what it does is told in words.
+    examples=Examples(origins=("installed",), target="label", shown="answer", min_per_label=50),
 )
 
 
