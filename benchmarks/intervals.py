@@ -117,7 +117,7 @@ def of_means(repeats: int) -> Table:
     for drawn in MEANS:
         for n in (5, 10, 30, 100):
             random = np.random.default_rng([SEED, n])
-            held = dict.fromkeys(("ours", "percentile", "BCa", "Student"), 0)
+            held: dict[str, int] = dict.fromkeys(("ours", "percentile", "BCa", "Student"), 0)
             for _ in range(repeats):
                 for name, (low, high) in _intervals(drawn, drawn.draw(random, n)).items():
                     held[name] += low <= drawn.mean <= high

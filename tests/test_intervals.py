@@ -263,6 +263,13 @@ def test_flipped_signs_are_scipys_permutations(n: int) -> None:
     assert chance_of_fall(changed) == pytest.approx(theirs.pvalue, abs=0.015)
 
 
+def test_the_p_of_many_changes_goes_on_from_that_of_fewer() -> None:
+    changed = np.random.default_rng(11).exponential(1, MANY) - 1.02
+    most = chance_of_fall(np.append(changed, changed.mean()))
+    assert 0.01 < most < 0.5
+    assert most == pytest.approx(chance_of_fall(changed), abs=0.015)
+
+
 def _signs(n: int) -> list[tuple[int, ...]]:
     return list(product((-1, 1), repeat=n))
 
