@@ -39,6 +39,7 @@ class Labelled:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._files = folder / "features", folder / "vectors"
+        self._maps: dict[int, NDArray[Any]] = {}
         self.labels: list[str] = []
         self.frequencies = np.zeros(1 << features.BITS, np.int32)
         """In how many examples each feature is."""
@@ -105,10 +106,11 @@ class Labelled:
     def _map(self, which: int, dtype: Any) -> "NDArray[Any]":
         import numpy as np
 
-        path = self._files[which]
-        if not path.stat().st_size:
-            return np.zeros(0, dtype)
-        return np.memmap(path, dtype, mode="r")
+        if which not in self._maps:
+            path = self._files[which]
+            empty = not path.stat().st_size
+            self._maps[which] = np.zeros(0, dtype) if empty else np.memmap(path, dtype, mode="r")
+        return self._maps[which]
 
 
 def examples(path: Path) -> Iterator[Example]:
