@@ -1,6 +1,7 @@
 """OpenAI's fine-tuning at a server that others wrote; it has neither checkpoints nor pauses."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_from_a_split_to_a_model(client: Client, aimock: Aimock):
     assert known.messages[-1].startswith("Training complete, model ft:gpt-4o-mini")
     assert sent(aimock, "POST", JOBS) == 1
     assert known.trained_tokens is not None
-    assert known.cost_usd == 3 * known.trained_tokens / type(known.cost_usd)(1_000_000)
+    assert known.cost_usd == 3 * Decimal(known.trained_tokens) / 1_000_000
 
 
 def test_a_job_is_found_again_and_cancelled(client: Client, aimock: Aimock, tmp_path: Path):

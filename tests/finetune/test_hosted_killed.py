@@ -23,6 +23,11 @@ from tracemill import EventLog, Settings
 from tracemill.finetune import jobs
 from tracemill.finetune.recipe import FineTune
 
+WAYS = {
+    "openai": ("validating_files", "running", "succeeded"),
+    "together": ("pending", "running", "completed"),
+    "fireworks": ("CREATING", "RUNNING", "COMPLETED"),
+}
 # Forks a process for each line that it reads, so that none has to import anything anew.
 FORKING = """
 import os, sys
@@ -174,6 +179,7 @@ def test_killed_at_every_request_of_its_life(
     server: FineTuneServer, forker: Forker, tmp_path: Path, provider: str
 ):
     fresh(server)
+    server.way = WAYS[provider]
     killing = Killing(server, forker)
     with asked(tmp_path, provider) as (settings, job_id):
         deaths = 0

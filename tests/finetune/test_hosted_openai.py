@@ -206,6 +206,7 @@ def test_a_whole_life(client: Client, server: FineTuneServer, tmp_path: Path):
         loss=1.0,
         metrics={"validation_loss": 1.5, "train_loss": 1.0},
         cursor="ftevent-ftjob-0000-005",
+        total_steps=2,
     )
     name = f"openai/ft:{BASES['openai']}:acme:routing:0000"
     assert provider.checkpoints(remote.remote_id) == [
@@ -325,7 +326,7 @@ def test_another_jobs_file_is_not_ours(client: Client, server: FineTuneServer, t
 def test_bad_rows_are_told_by_line_and_nothing_is_sent(
     client: Client, server: FineTuneServer, tmp_path: Path
 ):
-    rows = [row(n) for n in range(12)]
+    rows: list[Any] = [row(n) for n in range(12)]
     rows[2] = {"messages": []}
     rows[6] = "{"
     job = job_of(tmp_path, "openai", rows=rows, hyperparameters={"epochs": 3})
@@ -516,7 +517,7 @@ def test_azure_reads_a_file_for_a_while(client: Client, server: FineTuneServer, 
     for file in server.files.values():
         file.status = "processed"
     known = run(client, known.job_id)
-    assert known.state == "succeeded"
+    assert (known.state, known.step, known.total_steps) == ("succeeded", 2, 2)
     assert str(known.model).startswith("azure/ft:")
     assert (known.cost_usd, server.done) == (None, {"upload": 2, "create": 1})
 

@@ -150,7 +150,7 @@ def _said(known: JobState, remote: Remote, said: Sequence[Events]) -> list[FineT
             state=state,
             raw_state=word,
             step=known.step if (step := _count(each.step)) is None else step,
-            total_steps=remote.total_steps or known.total_steps,
+            total_steps=_count(each.total_steps) or remote.total_steps or known.total_steps,
             epoch=remote.epoch if step is not None and step == remote.step else None,
             loss=_finite(each.loss),
             metrics=_numbers(each.metrics),

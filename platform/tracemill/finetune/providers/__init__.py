@@ -136,6 +136,7 @@ class Events(NamedTuple):
     metrics: Mapping[str, float] = {}
     cursor: str | None = None
     """Where to go on."""
+    total_steps: int | None = None
 
 
 class Checkpoint(NamedTuple):

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING
 
-from tracemill.finetune.providers import BaseModel, Estimate, JobSpec, Part, Validation
-from tracemill.finetune.providers.wires import Facts, file_of
+from tracemill.finetune.providers import Estimate, JobSpec, Part, Validation
+from tracemill.finetune.providers.wires import Facts, file_of, known_model
 
 if TYPE_CHECKING:
     from tracemill.corpus.validation import Report
@@ -45,7 +45,7 @@ def validation(
         for group in found.groups:
             if group.level == "warning":
                 warnings[group.code] = warnings.get(group.code, 0) + group.count
-    known = _model(facts, job)
+    known = known_model(facts, job.base_model)
     if facts.last_jobs and today > facts.last_jobs:
         warnings["closing"] = 1
     if known and known.shutdown_date and today >= known.shutdown_date:
@@ -58,7 +58,7 @@ def estimate(facts: Facts, job: JobSpec, found: "Report") -> Estimate:
     if found.lengths is None:
         return Estimate(None, None)
     tokens = found.lengths.total * epochs(facts, job)
-    known = _model(facts, job)
+    known = known_model(facts, job.base_model)
     price = known.usd_per_million if known else None
     return Estimate(tokens, None if price is None else price * tokens / 1_000_000)
 
@@ -103,14 +103,7 @@ def _of_the_file(part: Part, found: "Report") -> Iterator[str]:
             yield f"{part}: {more} more lines with: {group.what}"
 
 
-def _model(facts: Facts, job: JobSpec) -> BaseModel | None:
-    """What is known of the base model, of a dated version or of what was trained on it."""
-    name = job.base_model.removeprefix("ft:").split(":")[0].replace("gpt-35", "gpt-3.5")
-    known = [each for each in facts.models if f"{name}-".startswith(f"{each.name}-")]
-    return max(known, key=lambda each: len(each.name), default=None)
-
-
 def _limits_of(facts: Facts, job: JobSpec) -> str | None:
     """The name by which `corpus.trainable` knows the limits; None where it has none of a trainer."""
-    known = _model(facts, job)
+    known = known_model(facts, job.base_model)
     return known.name if known else job.base_model if facts.models else None

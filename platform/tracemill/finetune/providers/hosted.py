@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tracemill.corpus.trainable import trainable
 from tracemill.errors import CallFailed
 from tracemill.finetune.providers import (
     Capabilities,
@@ -23,7 +22,7 @@ from tracemill.finetune.providers import (
     TrainingFile,
     Validation,
 )
-from tracemill.finetune.providers.wires import Ask, Facts, Steps, file_of
+from tracemill.finetune.providers.wires import Ask, Facts, Steps, file_of, known_model
 from tracemill.llm import keys
 from tracemill.llm.call import clean
 from tracemill.llm.providers.fields import decoded, malformed
@@ -203,9 +202,9 @@ class Hosted:
         return f"{self._prefix}/{model}" if model else None
 
     def _cost(self, remote: Remote) -> Decimal | None:
-        if self._prefix != "openai" or not remote.model or remote.trained_tokens is None:
+        if not remote.model or remote.trained_tokens is None:
             return None
-        known = trainable(remote.model)
+        known = known_model(self._facts, remote.model)
         if known is None or known.usd_per_million is None:
             return None
         return known.usd_per_million * remote.trained_tokens / 1_000_000

@@ -284,7 +284,10 @@ def _said(unread: Sequence[Json], after: str | None) -> Events:
             loss = number(data.get("train_loss"))
             metrics = {**told.metrics, **_metrics(data)}
             told = told._replace(
-                step=step, loss=told.loss if loss is None else loss, metrics=metrics
+                step=step,
+                loss=told.loss if loss is None else loss,
+                metrics=metrics,
+                total_steps=whole(data.get("total_steps")) or told.total_steps,
             )
     return told
 

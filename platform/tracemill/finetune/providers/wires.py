@@ -53,6 +53,13 @@ class Facts(NamedTuple):
     """The last day on which it takes new jobs."""
 
 
+def known_model(facts: Facts, name: str) -> BaseModel | None:
+    """What is known of a model, of a dated version or of what was trained on it: `ft:name:...`."""
+    name = name.removeprefix("ft:").split(":")[0].replace("gpt-35", "gpt-3.5")
+    known = [each for each in facts.models if f"{name}-".startswith(f"{each.name}-")]
+    return max(known, key=lambda each: len(each.name), default=None)
+
+
 def file_of(job: JobSpec, part: Part) -> TrainingFile:
     """The file of a part. Raises `CallFailed` where the job has none."""
     file = job.training if part == "training" else job.validation
