@@ -25,9 +25,11 @@ from tracemill.llm.trained.trie import Level
 _VERSION = 1
 """Of the way in which models are trained: another one cannot go on from its checkpoints."""
 _BYTES_A_GRAM = 4
-_STATES = "[0-9][0-9][0-9][0-9].json"
+_STATES = "[0-9][0-9][0-9][0-9].epoch"
 # Bits per byte that an epoch must gain for another one to follow.
 _LEAST_GAIN = {"grow": 0.002, "mix": 0.0002}
+_PATIENCE = 2
+"""So many epochs in which longer n-grams gain too little end their growth."""
 
 
 class Wanted(NamedTuple):
@@ -52,7 +54,7 @@ class State(NamedTuple):
     order: int = 0
     """The best so far."""
     loss: float = 0.0
-    """Bits per byte on a sample of the examples."""
+    """Bits per byte on a sample of the examples, as the best has it."""
     watched: float | None = None
     """Bits per byte on what is watched; None where nothing is."""
     mixture: list[Any] | None = None
@@ -84,7 +86,7 @@ def train(
     epochs = _Epochs(material, wanted, trie.unpacked(known.weights, "own") if known else (), state)
     while state.phase != "done":
         state = epochs.after(state)
-        name = f"{state.step:04d}.json"
+        name = f"{state.step:04d}.epoch"
         write_text_atomically(checkpoints / name, json.dumps([asked, *state]))
         metrics = {} if state.watched is None else {"validation_loss": state.watched}
         report(Epoch(state.step, wanted.order + wanted.passes, state.loss, metrics, name))
@@ -142,12 +144,13 @@ class _Epochs:
         """Let n-grams be a byte longer."""
         n = state.step + 1
         loss, watched = self._grown(n)
-        gain = _gain(state.watched, watched)
-        order = n if gain > 0 else state.order
-        over = n == self._wanted.order or gain < _LEAST_GAIN["grow"]
+        is_better = _gain(state.watched, watched) >= _LEAST_GAIN["grow"]
+        order = n if is_better else state.order
+        over = n == self._wanted.order or n - order >= _PATIENCE
         phase = "grow" if not over else "mix" if watched is not None else "done"
-        best = watched if gain > 0 else state.watched
-        return State(n, phase, order, loss if gain > 0 else state.loss, best)
+        if not is_better:
+            return state._replace(step=n, phase=phase)
+        return State(n, phase, order, loss, watched)
 
     def _grown(self, n: int) -> tuple[float, float | None]:
         levels = self._material.inner[n - 1], self._material.tops[n - 1]
