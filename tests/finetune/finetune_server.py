@@ -202,7 +202,14 @@ class FineTuneServer:
             self._say(job, f"The job is {job.state}")
             if job.state == "running":
                 step = len(job.checkpoints) + 1
-                self._say(job, f"Step {step}", step=step, total_steps=2, train_loss=2.0 / step, valid_loss=1.5)
+                self._say(
+                    job,
+                    f"Step {step}",
+                    step=step,
+                    total_steps=2,
+                    train_loss=2.0 / step,
+                    valid_loss=1.5,
+                )
                 job.checkpoints.append(self._checkpoint(job, step))
             if job.state == "succeeded":
                 self.models.add(_openai_model(job))
