@@ -9,6 +9,7 @@ import polars as pl
 
 from tracemill.corpus.records import Message
 from tracemill.corpus.write import Dataset, write_splits
+from tracemill.events import Happened
 from tracemill.settings import Settings
 
 SUBJECTS = {
@@ -78,3 +79,7 @@ def made(
 
 def warehouse(folder: Path) -> Settings:
     return Settings(warehouse=folder / "warehouse").create()
+
+
+def kind(event: Happened) -> str:
+    return str(type(event).model_fields["kind"].default)

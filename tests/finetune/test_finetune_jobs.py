@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.finetune.splits_made import made, record, warehouse
+from tests.finetune.splits_made import kind, made, record, warehouse
 from tracemill.errors import CallFailed, InputError, UsageError
 from tracemill.events import FineTuneProgressed
 from tracemill.finetune import jobs
@@ -70,7 +70,7 @@ def tell(**state):
 
 
 def kinds(log: EventLog) -> Counter[str]:
-    return Counter(each.event.kind for each in log.read())
+    return Counter(kind(each.event) for each in log.read())
 
 
 # What is asked for

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.finetune.killing import Death, advancing, kill, working
-from tests.finetune.splits_made import made, warehouse
+from tests.finetune.splits_made import kind, made, warehouse
 from tracemill.events import FineTuneProgressed
 from tracemill.finetune import jobs
 from tracemill.finetune.job import JobState, state
@@ -116,8 +116,8 @@ def test_who_follows_a_job_may_die_anywhere(
     assert end.state == "succeeded", end
     with EventLog.open(job.settings) as log:
         events = [each.event for each in log.read()]
-    counts = Counter(each.kind for each in events)
-    assert {kind: counts[kind] for kind in ONCE} == ONCE
+    counts = Counter(kind(each) for each in events)
+    assert {each: counts[each] for each in ONCE} == ONCE
     losses = [each.step for each in events if isinstance(each, FineTuneProgressed) and each.step]
     assert losses == [1, 2, 3]
     assert [each.name for each in (job.settings.models / "jobs").glob("0*")] == [job.job_id]

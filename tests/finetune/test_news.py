@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.finetune.splits_made import kind
 from tracemill.events import (
     FineTuneCancelled,
     FineTuneCheckpointed,
@@ -134,7 +135,7 @@ def test_whatever_a_trainer_says_can_be_recorded_and_is_told_once(told: list[Any
     for remote, said, kept in told:
         story = story.and_then(*news(story.state, remote, said, kept))
         assert news(story.state, remote, (), kept) == []
-    ends = [each for each in story.events if each.kind in ENDS]
+    ends = [each for each in story.events if kind(each) in ENDS]
     assert len(ends) <= 1
     assert not ends or story.events[-1] is ends[0]
 
@@ -161,7 +162,9 @@ ENDS = {"finetune.succeeded", "finetune.failed", "finetune.cancelled"}
 )
 def test_a_state_becomes_an_event(remote: Any, said: Any, expected: Any) -> None:
     events = news(running().state, Remote("ftjob-1", remote, remote), said)
-    kinds = [(each.kind.removeprefix("finetune."), getattr(each, "state", None)) for each in events]
+    kinds = [
+        (kind(each).removeprefix("finetune."), getattr(each, "state", None)) for each in events
+    ]
     assert kinds == expected
 
 

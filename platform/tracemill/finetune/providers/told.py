@@ -80,7 +80,7 @@ def read_checkpoints(folder: Path) -> Sequence[Checkpoint]:
     """Those that are there with their description, by step."""
     found: list[Checkpoint] = []
     for path in (folder / CHECKPOINTS).glob("[!.]*.json"):
-        told = _object(path.read_bytes()) if path.with_suffix("").exists() else {}
+        told = _object(path.read_bytes() if path.with_suffix("").exists() else b"{}")
         if (step := whole(told.get("step"))) is not None:
             found.append(Checkpoint(path.stem, step, numbers(told.get("metrics"))))
     return sorted(found, key=lambda each: (each.step, each.checkpoint_id))
