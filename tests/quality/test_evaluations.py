@@ -13,14 +13,17 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tests.finetune import labelled_made
 from tests.llm.serving import Say, Seen, say, serving
-from tracemill import EventLog
+from tracemill import EventLog, Settings
 from tracemill.errors import CallFailed, UsageError
 from tracemill.events import CasesScored, EvaluationFinished
+from tracemill.finetune.local import classify, lm
 from tracemill.intervals import wilson
 from tracemill.llm import prompts
 from tracemill.llm.client import Client
 from tracemill.llm.prompts import Prompt
+from tracemill.llm.trained.artefact import publish
 from tracemill.quality import scorers
 from tracemill.quality.ask import registered
 from tracemill.quality.cases import Cases, cases_of
@@ -292,8 +295,8 @@ def test_an_interrupted_evaluation_leaves_calls_and_nothing_else(
 
 _KILLED = """
 import os, signal, sys
-from tests.quality.test_evaluate import numbered
-from tracemill import EventLog
+from tests.quality.test_evaluations import numbered
+from tracemill import EventLog, Settings
 from tracemill.llm.client import Client
 from tracemill.quality import scorers
 from tracemill.quality.evaluate import evaluate
@@ -331,7 +334,7 @@ def test_many_cases_are_told_in_parts(log: EventLog, client: Client) -> None:
 def test_the_latest_evaluation_of_the_same_is_found(log: EventLog, client: Client) -> None:
     cases = numbered(4)
     how: dict[str, Any] = {"model": "local/echo", "scorers": [scorers.accuracy()]}
-    same: dict[str, Any] = {
+    same: Any = {
         "name": "n", "model": "local/echo", "dataset_digest": cases.digest,
     }  # fmt: skip
     assert latest(log, **same) is None
@@ -377,3 +380,56 @@ def test_cases_without_an_expected_answer_are_left_out_of_a_figure(
     assert made.event.metrics["exact_match"].n == 1
     assert case_scores(log, made.event.evaluation_id)["exact_match"].to_list() == [1.0, None]
     assert isinstance(made.event, EvaluationFinished)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Iterator[tuple[Client, dict[str, str]]]:
+    """A client of a warehouse with a classifier and a language model; names by method."""
+    settings = Settings(warehouse=tmp_path / "warehouse").create()
+    orders = labelled_made.write(tmp_path / "orders.jsonl", labelled_made.orders(120, 1))
+    how: dict[str, Any] = {"seed": 0, "report": lambda _: None}
+    classify.train(orders, None, tmp_path / "a", hyperparameters={"epochs": 2}, **how)
+    lm.train(orders, None, tmp_path / "b", hyperparameters={"base": False}, **how)
+    names = {
+        name: f"ft:local:{name}:{publish(tmp_path / folder / 'model', settings.models, name)}"
+        for name, folder in (("classify", "a"), ("lm", "b"))
+    }
+    client = Client(EventLog.open(settings), settings)
+    yield client, names
+    client.close()
+
+
+def of_orders(count: int) -> Cases:
+    rows = enumerate(labelled_made.orders(count, 2))
+    return cases_of("orders", [{"id": f"c{n}", "input": q, "expected": a} for n, (q, a) in rows])
+
+
+def test_models_that_were_trained_here_are_evaluated(
+    trained: tuple[Client, dict[str, str]],
+) -> None:
+    client, names = trained
+    cases = of_orders(60)
+    routed = evaluate(client, cases, model=names["classify"], scorers=[scorers.accuracy()])
+    assert routed.event.metrics["accuracy"].value > 0.9
+    spent = client.log.sql("SELECT sum(cost_usd) AS usd, count(*) AS calls FROM calls")
+    assert spent.rows() == [(routed.event.cost_usd, 60)]
+    told = evaluate(
+        client,
+        cases,
+        model=names["lm"],
+        scorers=[scorers.bits_per_byte()],
+        thresholds={"bits_per_byte": 3},
+    )
+    figure = told.event.metrics["bits_per_byte"]
+    assert (told.event.outcome, told.event.failed, told.event.latency_ms) == ("pass", 0, None)
+    assert 0 < figure.low < figure.value < figure.high < 3
+    # Only the answer counts: a wrong one takes more bits.
+    frame = cases.frame.with_columns(expected=pl.Series([["velocipede"]] * 60))
+    wrong = evaluate(
+        client, Cases("wrong", frame), model=names["lm"], scorers=[scorers.bits_per_byte()]
+    )
+    assert wrong.event.metrics["bits_per_byte"].low > figure.high
+    with pytest.raises(UsageError, match="is no language model"):
+        evaluate(client, cases, model=names["classify"], scorers=[scorers.bits_per_byte()])
+    with pytest.raises(CallFailed, match="no version of lm is in production"):
+        evaluate(client, cases, model="ft:local:lm", scorers=[scorers.bits_per_byte()])
