@@ -134,4 +134,7 @@ def _published(folder: Path, job: dict[str, Any], trained: Trained) -> dict[str,
 
 
 if __name__ == "__main__":
+    # Before numpy is imported: on matrices as small as these, threads that find the other core busy
+    # spend twenty times as long on waiting for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     work(Path(sys.argv[1]))
