@@ -138,11 +138,16 @@ class _Run:
 
     def finish(self) -> Mapping[str, float]:
         """Write the artefact of the best epoch; what was measured of it as it will be served."""
-        import numpy as np
-
         best = self.best
         if best.step != best.best_step:
             self._head.restore(self._checkpoint(best.best_step))
+        factor = 1.0
+        if self._watched:
+            scores = self._head.measure(*self._watched).scores
+            factor = temperature(scores, self._watched.answers[self._watched.rows])
+        linear = self._head.linear()
+        packed = classifier.packed(linear, self._labels, factor, self._head.sees)
+        artefact.save(self._folder / "model", *packed)
         metrics: dict[str, float] = {
             "loss": best.training_loss,
             "epochs": best.step,
@@ -151,30 +156,30 @@ class _Run:
             "rows": len(self._rows),
             **{f"validation_loss_{name}": loss for name, loss in self._compared.items()},
         }
-        factor = 1.0
         if self._watched:
-            factor = temperature(
-                self._head.measure(*self._watched).scores, self._watched.answers[self._watched.rows]
-            )
-        linear = self._head.linear()
-        about, weights = classifier.packed(linear, self._labels, factor, self._head.sees)
-        artefact.save(self._folder / "model", about, weights)
-        if self._watched:
-            self._head.weights |= _as_served(linear, weights)
-            self._head.weights = {
-                name: value * np.float32(factor) for name, value in self._head.weights.items()
-            }
-            measured = self._head.measure(*self._watched)
-            right = self._watched.answers[self._watched.rows]
-            common = np.bincount(self._answers[self._rows]).argmax()
-            metrics |= {
-                "validation_loss": measured.loss,
-                "validation_accuracy": measured.accuracy,
-                "validation_ece": calibration_error(measured.scores, right.tolist()),
-                "validation_rows": len(right),
-                "majority_accuracy": float((right == common).mean()),
-            }
+            metrics |= self._measured(self._watched, _as_served(linear, packed[1]), factor)
         return {name: round(float(value), 6) for name, value in metrics.items()}
+
+    def _measured(
+        self, watched: _Watched, served: "Mapping[str, NDArray[np.float32]]", factor: float
+    ) -> dict[str, float]:
+        """How good the artefact is on the watched examples."""
+        import numpy as np
+
+        self._head.weights = {
+            name: served.get(name, learned) * np.float32(factor)
+            for name, learned in self._head.weights.items()
+        }
+        measured = self._head.measure(*watched)
+        right = watched.answers[watched.rows]
+        common = np.bincount(self._answers[self._rows]).argmax()
+        return {
+            "validation_loss": measured.loss,
+            "validation_accuracy": measured.accuracy,
+            "validation_ece": calibration_error(measured.scores, right.tolist()),
+            "validation_rows": len(right),
+            "majority_accuracy": float((right == common).mean()),
+        }
 
     def _new(self, sees: Sees) -> Softmax:
         import numpy as np
