@@ -25,6 +25,8 @@ FEW = 10
 """Of fewer values than these, equal ones taken for one, a resample is too often constant."""
 MANY = 5_000
 """Of more values than these, Student's interval covers as well as resampling does."""
+TOO_MANY = 10**9
+"""So many cases nobody has."""
 _RESAMPLES, _FLIPS, _FLIPS_AT_ONCE, _DRAWN_AT_ONCE = 5_000, 10_000, 500, 2_000_000
 
 
@@ -78,20 +80,24 @@ def cases_needed(threshold: float, share: float = 1.0) -> int | None:
     """Of how many cases Wilson's interval of this share no longer holds the threshold.
 
     A perfect run needs 73 cases to pass 0.95 and 381 to pass 0.99. None where no number is enough:
-    the share is the threshold, or the threshold is 0 or 1, which no sample can show.
+    the share is the threshold, or so near that a billion cases would not tell, or the threshold is 0
+    or 1, which no sample can show.
     """
-    if not 0 < threshold < 1 or share == threshold:
+    spread, apart = threshold * (1 - threshold) * TWO_SIDED_95**2, (share - threshold) ** 2
+    if not 0 < threshold < 1 or spread >= apart * TOO_MANY:
         return None
-    return math.ceil(TWO_SIDED_95**2 * threshold * (1 - threshold) / (share - threshold) ** 2)
+    return math.ceil(spread / apart)
 
 
 def cases_until(border: float, value: float, end: float, n: int) -> int | None:
     """How many cases it takes until the end of an interval that holds the border has come to it.
 
     Intervals shrink with the root of the number of cases. None where no number is enough, or where
-    the n cases that there are do not tell how much values differ.
+    the n cases that there are do not tell how much values differ; nor where it is over a billion.
     """
-    if value == border or end == value or not math.isfinite(end):
+    if end == value or not math.isfinite(end):
+        return None
+    if n * (value - end) ** 2 >= TOO_MANY * (value - border) ** 2:
         return None
     return max(n + 1, math.ceil(n * ((value - end) / (value - border)) ** 2))
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracemill.errors import UsageError
@@ -43,14 +43,24 @@ def test_a_perfect_run_passes_with_so_many_cases_and_not_with_one_less(
     assert outcome(wilson(0.0, need - 1), 1 - threshold, direction="lower").more == 1
 
 
-@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.data())
-def test_so_many_more_cases_decide(counts: tuple[int, int], data: st.DataObject) -> None:
+@given(
+    st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.floats(0.001, 0.999),
+    st.sampled_from(["higher", "lower"]),
+)
+def test_so_many_more_cases_decide(
+    counts: tuple[int, int], place: float, direction: Direction
+) -> None:
     hits, n = counts
-    threshold = data.draw(st.floats(0.02, 0.98))
-    direction: Direction = data.draw(st.sampled_from(["higher", "lower"]))
-    now = outcome(wilson(hits / n, n), threshold, direction=direction)
-    assume(now.outcome == "not_enough_data" and now.more is not None)
-    later = outcome(wilson(hits / n, n + (now.more or 0)), threshold, direction=direction)
+    _, low, high, _ = seen = wilson(hits / n, n)
+    threshold = low + place * (high - low)
+    now = outcome(seen, threshold, direction=direction)
+    assert now.outcome == "not_enough_data"
+    if now.more is None:
+        assert abs(threshold - hits / n) < 1e-4
+        assert "it is the threshold itself" in now.reason
+        return
+    later = outcome(wilson(hits / n, n + now.more), threshold, direction=direction)
     good = (hits / n > threshold) == (direction == "higher")
     assert later.outcome == ("pass" if good else "fail")
     assert ("show that it is not" in now.reason) == (not good)

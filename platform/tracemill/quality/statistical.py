@@ -160,9 +160,9 @@ def _lack(interval: Interval, threshold: float, more: int | None, *, good: bool)
         return f"{cases} would show that it is{'' if good else ' not'}, if the figure stays"
     if not math.isfinite(interval.low):
         return f"one case does not tell how much others differ; take {FEW} at least"
-    if interval.value == threshold and 0 < threshold < 1:
-        return "it is the threshold itself, and no number of cases tells while it stays there"
-    return f"no number of cases can show {threshold:g}, give another threshold"
+    if interval == wilson(interval.value, interval.n) and threshold in (0, 1):
+        return f"no number of cases can show {threshold:g}, give another threshold"
+    return "it is the threshold itself, and no number of cases tells while it stays there"
 
 
 def _nothing(name: str, threshold: float) -> tuple[str, int | None]:
