@@ -81,7 +81,7 @@ def test_a_version_that_is_as_good_as_the_one_in_production_replaces_it(log: Eve
 @pytest.mark.parametrize(
     ("evidence", "why"),
     [
-        ([], "has not been evaluated: `tracemill evals run --model ft:local:router:"),
+        ([], "has not been evaluated: `tracemill evals run SET --model ft:local:router:"),
         ([evaluated(2, "fail")], "says fail: accuracy 0.900 [0.850, 0.940] on 200 cases"),
         ([evaluated(2, "not_enough_data")], "by questions says not enough data: accuracy 0.900"),
         ([evaluated(2), evaluated(2, "fail"), checked()], "its evaluation by questions says fail"),

@@ -12,6 +12,7 @@ from tracemill.errors import UsageError
 
 if TYPE_CHECKING:
     from tracemill.events import EvaluationFinished, EvaluationsCompared
+    from tracemill.log import EventLog
 
 CODES: Mapping[str, int] = {"pass": 0, "fail": 1, "not_enough_data": 3}
 """Outcome -> exit code."""
@@ -35,9 +36,17 @@ def compare(
             "--tolerance",
             metavar="FIGURE=AMOUNT",
             help="How far a figure may fall "
-            "behind: accuracy=0.02, or 5% of what it was. Only with OTHER.",
+            "behind: accuracy=0.02, or 5% of what it was. Not with a baseline, which has its own.",
         ),
     ] = None,
+    production: Annotated[
+        bool,
+        typer.Option(
+            "--production",
+            help="Against the version of the model that is in production: what "
+            "`tracemill models promote` asks for.",
+        ),
+    ] = False,
     as_json: Json = False,
     warehouse: Warehouse = None,
 ) -> None:
@@ -49,6 +58,7 @@ def compare(
 
       tracemill evals compare 7cad03f92ebb
       tracemill evals compare 7cad03f92ebb 1f0b2a77c9d4 --tolerance accuracy=0.01
+      tracemill evals compare 7cad03f92ebb --production
     """
     from tracemill.quality import baselines
     from tracemill.quality.compare import compare as held_against
@@ -56,6 +66,10 @@ def compare(
 
     with open_log(warehouse) as log:
         one = get(log, candidate).evaluation_id
+        if production and reference:
+            raise UsageError("--production finds the other evaluation: do not name one")
+        if production:
+            reference = _in_production(log, get(log, one)).evaluation_id
         if reference is None:
             if tolerances:
                 raise UsageError("--tolerance goes with another evaluation: a baseline has its own")
@@ -64,7 +78,12 @@ def compare(
             other = get(log, reference)
             expected = _expected(other, tolerances or []) or None
             found = held_against(
-                log, one, other.evaluation_id, expected=expected, actor="tracemill evals compare"
+                log,
+                one,
+                other.evaluation_id,
+                against="production" if production else "evaluation",
+                expected=expected,
+                actor="tracemill evals compare",
             )
     _print_compared(found, as_json=as_json)
     raise typer.Exit(CODES[found.outcome])
@@ -158,6 +177,31 @@ def pairs(given: Sequence[str]) -> list[tuple[str, str]]:
         if not (figure and amount):
             raise UsageError(f"{text!r} is no figure with an amount: write accuracy=0.9")
     return [(figure.strip(), amount.strip()) for figure, _, amount in found]
+
+
+def _in_production(log: "EventLog", event: "EvaluationFinished") -> "EvaluationFinished":
+    """The newest evaluation, by the same cases, of the version that this one would replace."""
+    from tracemill.finetune import registry
+    from tracemill.quality.evaluate import get
+
+    names = [version.name for version in registry.versions(log) if version.model == event.model]
+    if not names:
+        raise UsageError(f"{event.model} is no version of a model that was trained here")
+    serving = registry.production(log, names[0])
+    if serving is None or serving.model == event.model:
+        why = "none is" if serving is None else "this one is"
+        raise UsageError(f"there is no other version of {names[0]} in production: {why}")
+    query = (
+        "SELECT evaluation_id FROM evaluations WHERE model = $model AND dataset_digest = $cases "
+        "ORDER BY finished_at DESC LIMIT 1"
+    )
+    found = log.arrow(query, {"model": serving.model, "cases": event.dataset_digest}).to_pylist()
+    if found:
+        return get(log, str(found[0]["evaluation_id"]))
+    raise UsageError(
+        f"{serving.label}, which is in production, was not evaluated by the same cases: "
+        f"`tracemill evals run {event.dataset} --model {serving.model} --name {names[0]}`"
+    )
 
 
 def _expected(event: "EvaluationFinished", given: Sequence[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _COLUMNS = ("version", "state", "since", "trained", "by", "method", "examples", 
 _RIGHT = {"examples", "USD"}
 _SHORT = 8
 _SHORT_ID = 12
+_PIPE_WIDTH = 1_000
 _FIGURES = """
     SELECT * FROM evaluations WHERE model = $model
     QUALIFY row_number() OVER (PARTITION BY name, dataset, figure ORDER BY finished_at DESC) = 1
@@ -106,6 +107,8 @@ def show(
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
     console.print(_tree(version, about), soft_wrap=not console.is_terminal)
 
 

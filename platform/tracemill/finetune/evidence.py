@@ -65,7 +65,7 @@ def judge(log: "EventLog", wanted: "Version", serving: "Version | None") -> Evid
     asked = {"model": wanted.model, "names": [wanted.name, wanted.model]}
     evaluated = _newest(log, _EVALUATION, asked, EvaluationFinished)
     if evaluated is None:
-        mend = f"`tracemill evals run --model {wanted.model}` does that"
+        mend = f"`tracemill evals run SET --model {wanted.model} --name {wanted.name}` does that"
         return Evidence(f"it has not been evaluated: {mend}", "")
     cases = {"cases": evaluated.dataset_digest}
     compared = None
@@ -113,8 +113,8 @@ def _worse(
     if compared is None:
         return (
             f"it was not compared with {serving.label}, which is in production, by the cases of "
-            f"{evaluated.dataset}: evaluate both, then `tracemill evals compare "
-            f"{evaluated.evaluation_id} REFERENCE --against production`"
+            f"{evaluated.dataset}: evaluate that one too, then "
+            f"`tracemill evals compare {evaluated.evaluation_id[-12:]} --production`"
         )
     if compared.outcome == "pass":
         return None
