@@ -143,4 +143,6 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _usd(cost: float | None) -> str:
-    return "unknown" if cost is None else f"${cost:.4f}" if cost else "$0"
+    if cost is None:
+        return "unknown"
+    return "$0" if not cost else f"${cost:.4f}" if cost >= 0.0001 else "<$0.0001"

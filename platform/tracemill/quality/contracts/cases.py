@@ -201,7 +201,7 @@ def _resolved(root: Any, schema: Any) -> dict[str, Any]:
         here = cast("dict[str, Any]", schema)
         branches: list[Any] = here.get("anyOf") or here.get("oneOf") or here.get("allOf") or []
         if str(here.get("$ref", "")).startswith("#/"):
-            schema = _pointed(root, here["$ref"])
+            schema = pointed(root, here["$ref"])
         elif branches:
             schema = next((each for each in branches if each != {"type": "null"}), None)
         else:
@@ -209,7 +209,8 @@ def _resolved(root: Any, schema: Any) -> dict[str, Any]:
     return {}
 
 
-def _pointed(root: Any, ref: str) -> Any:
+def pointed(root: Any, ref: str) -> Any:
+    """What a reference within a schema or a document points to; None for nothing."""
     for step in ref.removeprefix("#/").split("/"):
         name = step.replace("~1", "/").replace("~0", "~")
         root = cast("dict[str, Any]", root).get(name) if isinstance(root, dict) else None

@@ -4,6 +4,7 @@ hypothesis finds a value that breaks the contract, and makes it as small as it c
 problem is looked for once; a kind that was found is passed over while the others are looked for.
 """
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
@@ -15,6 +16,7 @@ from tracemill.quality.contracts.shapes import Shape
 
 MODES = ("positive", "negative")
 _MOST_KINDS = 10
+_FIRST = 10
 # Time differs from one run to the next, so that such a value cannot be made smaller.
 _UNSTEADY = frozenset({"slow", "no_answer"})
 
@@ -66,11 +68,13 @@ def search(
 
 def right(request: Shape, seed: int, notes: list[str]) -> list[Any]:
     """Two values that are right: a small one, and one with all that may be in it."""
-    made = [_smallest(request.schema, seed), _smallest(_all_required(request.schema), seed)]
-    values = [value for value in made if value is not None and request.verdict(value[0])]
+    schemas = request.schema, _all_required(request.schema)
+    strategies = [each for schema in schemas if (each := _of(schema, "positive")) is not None]
+    made = [body_of(case) for each in strategies for case in shortest(each, body_of, seed)]
+    values = [value for value in made if request.verdict(value)]
     if not values:
         notes.append("no right value could be generated: give examples")
-    return [value[0] for value in values]
+    return values
 
 
 def strategies(request: Shape) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def _run(
         print_blob=False,
         report_multiple_bugs=False,
         verbosity=hypothesis.Verbosity.quiet,
-        suppress_health_check=tuple(hypothesis.HealthCheck),
+        suppress_health_check=tuple(hypothesis.HealthCheck),  # pyright: ignore[reportArgumentType] (its metaclass)
     )
     @hypothesis.given(strategy)
     def test(value: Any) -> None:
@@ -144,30 +148,12 @@ def _of(schema: dict[str, Any], mode: str) -> Any:
     return strategy_of(library().openapi.from_dict(document)["/"]["post"], mode)
 
 
-def _smallest(schema: dict[str, Any], seed: int) -> "tuple[Any] | None":
-    import random
-
-    import hypothesis
-    from hypothesis.errors import HypothesisException
-
-    strategy = _of(schema, "positive")
-    if strategy is None:
-        return None
-    quick = hypothesis.settings(
-        database=None, max_examples=20, suppress_health_check=tuple(hypothesis.HealthCheck)
-    )
-    try:
-        return (
-            hypothesis.find(
-                strategy.map(body_of), _any, settings=quick, random=random.Random(seed)
-            ),
-        )
-    except HypothesisException:
-        return None
-
-
-def _any(value: Any) -> bool:
-    return True
+def shortest(strategy: Any, value_of: Callable[[Any], Any], seed: int) -> list[Any]:
+    """The one with the shortest value of some cases; hypothesis begins with the simplest."""
+    found: list[Any] = []
+    _run(found.append, strategy, "positive", _FIRST, seed, [])
+    plain = [case for case in found if not isinstance(value_of(case), Raw)]
+    return sorted(plain, key=lambda case: len(json.dumps(value_of(case))))[:1]
 
 
 def _moved(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -30,15 +30,16 @@ class Shape:
         """Whether a value that is sent has to be taken; None where the schema leaves it open.
 
         A type decides by itself, except for what it converts (`"1"` to 1) though its JSON Schema
-        does not allow it: that is open. So are formats that are not known here.
+        does not allow it: that is open. So are formats that are not known here, and 2.0 where a
+        whole number is wanted: to JSON Schema it is one, to many programs it is none.
         """
-        exact = self._errors(value, formats=True)
+        exact = self._errors(value, narrow=True)
         if self.adapter is not None:
             wrong = self._model_error(value, strict=False)
             return False if wrong else True if not exact else None
         if not exact:
             return True
-        return None if not self._errors(value, formats=False) else False
+        return None if not self._errors(value, narrow=False) else False
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value that came back, in a line; None where nothing is.
@@ -47,7 +48,7 @@ class Shape:
         """
         if self.adapter is not None:
             return self._model_error(value, strict=True)
-        found = self._errors(value, formats=False)
+        found = self._errors(value, narrow=False)
         return found[0][:_MOST_CHARACTERS] if found else None
 
     def _model_error(self, value: Any, *, strict: bool) -> str | None:
@@ -63,8 +64,8 @@ class Shape:
             return f"$: it is not JSON: {error}"[:_MOST_CHARACTERS]
         return None
 
-    def _errors(self, value: Any, *, formats: bool) -> list[str]:
-        validator = self._strict if formats else self._plain
+    def _errors(self, value: Any, *, narrow: bool) -> list[str]:
+        validator = self._narrow if narrow else self._plain
         try:
             return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
         except RecursionError:
@@ -77,10 +78,16 @@ class Shape:
         return validators.validator_for(self.schema, validators.Draft202012Validator)(self.schema)
 
     @cached_property
-    def _strict(self) -> Any:
-        from jsonschema import FormatChecker
+    def _narrow(self) -> Any:
+        """Takes only what nobody disputes."""
+        from jsonschema import FormatChecker, validators
 
-        return self._plain.evolve(format_checker=_formats(FormatChecker))
+        plain = self._plain
+        types = plain.TYPE_CHECKER.redefine("integer", _is_whole)
+        extend = cast("Any", validators.extend)  # pyright: ignore[reportUnknownMemberType]
+        return extend(type(plain), type_checker=types)(
+            self.schema, format_checker=_formats(FormatChecker)
+        )
 
 
 def shape(form: Any) -> Shape:
@@ -125,6 +132,10 @@ def _formats(base: Any) -> Any:
             raise FormatError(f"{instance!r:.60} is not a {format}")
 
     return Checker()
+
+
+def _is_whole(checker: Any, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_time(text: object) -> bool:
