@@ -36,14 +36,14 @@ _MOST_LABELS = 2_000
 _MOST_BUCKETS, _MOST_WEIGHTS = 250_000, 12_000_000  # the artefact stays below 20 MB
 _ENOUGH = 100  # rows, of which a part can be spared to watch the loss on
 _HELD_OUT, _MOST_WATCHED = 0.1, 5_000
-_PILOT_ROWS, _PILOT_EPOCHS = 3_000, 6
+_PILOT_ROWS, _PILOT_EPOCHS = 2_000, 4
 _PATIENCE, _LEAST_GAIN = 3, 0.005  # of the best loss
 
 
 class _Asked(NamedTuple):
     """The hyperparameters; each name is one."""
 
-    epochs: int = 20
+    epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 1.0
     features: str = "auto"

@@ -44,6 +44,7 @@ class Softmax:
         wide = 512 if sees != "words" else 0
         self._column = np.full(1 << features.BITS, -1, np.int32)
         self._column[self.buckets] = np.arange(len(self.buckets))
+        self._slots = np.full(len(self.buckets), -1, np.int32)
         self.weights: dict[str, NDArray[np.float32]] = {}
         for name, shape in {
             "words": (len(self.buckets), labels),
@@ -107,44 +108,44 @@ class Softmax:
     ) -> float:
         import numpy as np
 
-        scores, matrix, columns, vectors = self._scores(data, rows)
+        from tracemill.finetune.local import kernels
+
+        scores, words, vectors = self._scores(data, rows)
         logs = log_softmax(scores)
         wrong = np.exp(logs)
         wrong[np.arange(len(rows)), answers] -= 1
-        wrong /= len(rows)
-        if matrix is not None:
-            self._move("words", matrix.T @ wrong, self._rate, columns)
+        wrong /= np.float32(len(rows))
+        if words is not None:
+            held, seen = self.weights["words"], self.weights["words_seen"]
+            kernels.move(*words, wrong, held, seen, self._rate, self._slots)
         if vectors is not None:
             self._move("meaning", vectors.T @ wrong, self._rate * _DENSE_RATE)
         self._move("bias", wrong.sum(axis=0), self._rate * 0.1)
         return -float(logs[np.arange(len(rows)), answers].sum())
 
-    def _move(
-        self, name: str, gradient: "NDArray[np.float32]", rate: float, at: Any = slice(None)
-    ) -> None:
+    def _move(self, name: str, gradient: "NDArray[np.float32]", rate: float) -> None:
         import numpy as np
 
-        seen = self.weights[f"{name}_seen"][at] + gradient * gradient
-        self.weights[f"{name}_seen"][at] = seen
-        self.weights[name][at] -= np.float32(rate) * gradient / np.sqrt(seen)
+        seen = self.weights[f"{name}_seen"]
+        seen += gradient * gradient
+        self.weights[name] -= np.float32(rate) * gradient / np.sqrt(seen)
 
-    def _scores(self, data: Labelled, rows: "NDArray[np.int64]") -> tuple[Any, Any, Any, Any]:
-        """Scores of examples; the words in them as a matrix over some columns, and which."""
+    def _scores(self, data: Labelled, rows: "NDArray[np.int64]") -> tuple[Any, Any, Any]:
+        """Scores of examples; the words in them as columns, values and bounds; their vectors."""
         import numpy as np
-        from scipy.sparse import csr_matrix  # pyright: ignore[reportMissingTypeStubs]
+
+        from tracemill.finetune.local import kernels
 
         scores = np.tile(self.weights["bias"], (len(rows), 1))
-        matrix = columns = vectors = None
+        words = vectors = None
         if len(self.buckets):
             shown = data.words(rows)
-            at, values, bounds = classifier.known(shown, self._column[shown.ids])
-            columns, places = np.unique(at, return_inverse=True)
-            matrix = csr_matrix((values, places, bounds), shape=(len(rows), len(columns)))
-            scores += cast("NDArray[np.float32]", matrix @ self.weights["words"][columns])
+            words = classifier.known(shown, self._column[shown.ids])
+            kernels.add_scores(*words, self.weights["words"], scores)
         if len(self.weights["meaning"]):
             vectors = data.vectors(rows)
             scores += vectors @ self.weights["meaning"]
-        return scores, matrix, columns, vectors
+        return scores, words, vectors
 
 
 def state_of(path: Path) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BITS = 22
 """Features are numbers below 2 ** BITS: 4 million, where a data set has perhaps half a million."""
-RUNS = (3, 4, 5)
+RUNS = (4,)
 """How many bytes a run has."""
 MOST_BYTES = 8_192
 """Of a longer text the first and the last half of so many are seen."""
