@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 """Of this module: a checkpoint of another one is not gone on from."""
 
 _CHOICES: tuple[Sees, ...] = get_args(Sees)

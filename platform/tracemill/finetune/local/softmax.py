@@ -116,8 +116,9 @@ class Softmax:
         wrong[np.arange(len(rows)), answers] -= 1
         wrong /= np.float32(len(rows))
         if words is not None:
+            at, values, bounds = words
             held, seen = self.weights["words"], self.weights["words_seen"]
-            kernels.move(*words, wrong, held, seen, self._rate, self._slots)
+            kernels.move(at, values, bounds, wrong, held, seen, self._rate, self._slots)
         if vectors is not None:
             self._move("meaning", vectors.T @ wrong, self._rate * _DENSE_RATE)
         self._move("bias", wrong.sum(axis=0), self._rate * 0.1)
@@ -140,8 +141,8 @@ class Softmax:
         words = vectors = None
         if len(self.buckets):
             shown = data.words(rows)
-            words = classifier.known(shown, self._column[shown.ids])
-            kernels.add_scores(*words, self.weights["words"], scores)
+            at, values, bounds = words = classifier.known(shown, self._column[shown.ids])
+            kernels.add_scores(at, values, bounds, self.weights["words"], scores)
         if len(self.weights["meaning"]):
             vectors = data.vectors(rows)
             scores += vectors @ self.weights["meaning"]
