@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
@@ -205,14 +206,14 @@ def _tell(outcomes: Counter[str], seconds: float, console: Console) -> None:
 def _show_models(log: EventLog, console: Console) -> None:
     """Each model that was evaluated: beside always giving the same answer, and the one before."""
     table = Table(box=box.SIMPLE_HEAD, title="  Who is right how often", title_justify="left")
-    for column in ("model", "version", "figure", "right", "95 %", "cases", "outcome"):
+    for column in ("model", "version", "right", "95 %", "cases", "outcome"):
         table.add_column(column, no_wrap=True)
     for row in promotion.figures(log).iter_rows(named=True):
+        figure = "" if row["figure"] == "accuracy" else f" {row['figure']}"
         table.add_row(
             row["name"],
             row["version"],
-            row["figure"],
-            f"{row['value']:.3f}",
+            f"{row['value']:.3f}{figure}",
             f"{row['low']:.3f} to {row['high']:.3f}",
             f"{row['n']:,}",
             row["said"],
@@ -221,25 +222,26 @@ def _show_models(log: EventLog, console: Console) -> None:
 
 
 def _ask_model(settings: Settings, log: EventLog, console: Console) -> None:
-    """Questions that the model has not seen, to the version in production."""
-    from tracemill.finetune.registry import production
-
+    """Which package does this? Words that the model has not seen, to the version in production."""
     from tracemill.finetune.recipe import BUILT_IN, recipes
+    from tracemill.finetune.registry import production
     from tracemill.llm.client import Client
-    from tracemill.quality import cases
+    from tracemill.quality.cases import messages_of, of_split
 
     recipe = recipes(settings).get(BUILT_IN)
     if recipe is None or production(log, BUILT_IN) is None:
         return
-    held_out = cases.of_split(settings, BUILT_IN, recipe, max_cases=FIVE)
+    console.print("  Five descriptions that it has not seen: which package is it?")
     client = Client(log, settings)
-    for question, expected in held_out.select("input", "expected").iter_rows():
-        request = Request.of(question, model=f"ft:local:{BUILT_IN}", logprobs=1)
+    for row in of_split(settings, BUILT_IN, recipe, FIVE).frame.iter_rows(named=True):
+        request = Request(model=f"ft:local:{BUILT_IN}", messages=messages_of(row), logprobs=1)
         answer = client.generate(request, actor="demo")
-        sure = math.exp(answer.logprobs[0].logprob) if answer.logprobs else math.nan
-        mark = "[green]right[/]" if answer.text == expected else f"[yellow]it is {expected}[/]"
+        sure = f" ({math.exp(answer.logprobs[0].logprob):.0%} sure)" if answer.logprobs else ""
+        (right,) = row["expected"]
+        mark = "[green]right[/]" if answer.text == right else f"[yellow]it is {right}[/]"
+        asked = shorten(request.messages[-1].text, 40, placeholder=" ...")
         console.print(
-            f"  {escape(question)}  [bold]{escape(answer.text)}[/] [dim]({sure:.0%})[/] {mark}",
+            f"    {escape(asked):<40}  [bold]{escape(answer.text)}[/]{sure} {mark}",
             highlight=False,
         )
 

@@ -15,10 +15,9 @@ from tracemill.errors import InputError
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
-    from tracemill.finetune.registry import Version
-
     from tracemill.finetune.job import JobState
     from tracemill.finetune.recipe import FineTune
+    from tracemill.finetune.registry import Version
     from tracemill.log import EventLog
 
 GROUP = "models"

@@ -20,10 +20,10 @@ from tracemill.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
-    from tracemill.finetune.registry import Version
 
     from tracemill.events import EvaluationFinished
     from tracemill.finetune.recipe import FineTune
+    from tracemill.finetune.registry import Version
     from tracemill.log import EventLog
     from tracemill.quality.cases import Cases
 
@@ -151,7 +151,7 @@ def no_regression(warehouse: Warehouse) -> dg.AssetCheckResult:
     if unknown and not worse:
         warn = dg.AssetCheckSeverity.WARN
         return _verdict(unknown, said, "not comparable with its baseline", "", warn)
-    return _verdict(worse, said, "worse than before", "are no worse than before")
+    return _verdict(worse, said, "worse than before", "none is worse than before")
 
 
 @dg.asset_check(asset=evaluation)
@@ -164,7 +164,7 @@ def no_contamination(warehouse: Warehouse) -> dg.AssetCheckResult:
         for name, each in said.items()
         if each["found"]
     }
-    return _verdict(lines, said, "trained on their cases", "have not seen their cases")
+    return _verdict(lines, said, "trained on its cases", "none has seen its cases")
 
 
 @asset_by(
@@ -277,7 +277,7 @@ def newest_is_in_production(warehouse: Warehouse) -> dg.AssetCheckResult:
     }
     known = set(versions["model"])
     warn = dg.AssetCheckSeverity.WARN
-    return _verdict(lines, known, "not in production", "are in production", warn)
+    return _verdict(lines, known, "not in production", "the newest of each is", warn)
 
 
 def figures(log: "EventLog") -> "pl.DataFrame":
@@ -300,9 +300,8 @@ def _evaluate(
     log: "EventLog", settings: Settings, name: str, recipe: "FineTune", actor: str
 ) -> Evaluated | str:
     """Evaluate the newest version of a model; in a sentence, why that cannot be."""
-    from tracemill.finetune.registry import production
-
     from tracemill.events import Expected
+    from tracemill.finetune.registry import production
     from tracemill.quality import compare, decontamination
 
     version = models.newest(log, name)
@@ -459,7 +458,7 @@ def _verdict(
         description=(
             "; ".join(f"{name} is {bad}: {line}" for name, line in lines.items())
             if lines
-            else f"{len(known)} models {good}"
+            else f"{good} ({len(known)} looked at)"
         ),
         metadata={"lines": dg.MetadataValue.md(told)},
     )
