@@ -290,9 +290,7 @@ def figures(log: "EventLog") -> "pl.DataFrame":
     state = {row["version"]: row["state"] for row in _versions(log).iter_rows(named=True)}
     found = log.sql(FIGURES)
     version = [str(model).rpartition(":")[2][:8] for model in found["model"]]
-    said = [
-        state.get(each, outcome) for each, outcome in zip(version, found["outcome"], strict=True)
-    ]
+    said = [state.get(each, "") for each in version]
     return found.with_columns(version=pl.Series(version), said=pl.Series(said))
 
 

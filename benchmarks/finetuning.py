@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.near_ways import PEERS
 from benchmarks.processes import ONE_THREAD, told, uv
-from benchmarks.report import ROOT, Table, console, machine, number, write
+from benchmarks.report import ROOT, Table, console, machine, number, quote, write
 from tracemill.finetune.local import classify
 from tracemill.finetune.local.labelled import examples
 from tracemill.finetune.local.softmax import calibration_error
@@ -34,6 +34,7 @@ from tracemill.intervals import wilson
 from tracemill.llm.trained import artefact
 from tracemill.llm.trained.classifier import Classifier
 
+PAGE = ROOT / "docs" / "quality.md"
 DATA = Path(os.environ.get("TRACEMILL_TEST_DATA", ROOT.parent / "shared" / "data"))
 Turns = list[dict[str, str]]
 COLUMNS = ("", "right of 100", "trained, s", "an answer, ms", "artefact, MB", "ECE", "peak, MB")
@@ -187,6 +188,7 @@ def main() -> None:
         one.show()
     if not quick:
         write("finetuning", f"# Classifiers that are trained here\n\n{machine()}", tables)
+        quote("finetuning", "\n\n".join(each.markdown() for each in tables), PAGE)
         console.print("written to benchmarks/results/finetuning.md")
 
 

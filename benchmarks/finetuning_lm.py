@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.report import Table, machine, write
+from benchmarks.report import ROOT, Table, machine, quote, write
 from tracemill.finetune.local import lm
 from tracemill.finetune.local.base import base
 from tracemill.llm.trained import artefact, ngram
 from tracemill.llm.trained.conversation import rendered
 from tracemill.llm.trained.ngram import Model
 
+PAGE = ROOT / "docs" / "quality.md"
 DATA = Path(os.environ.get("TRACEMILL_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 ORDER_PLAIN = 8
 FIRST_ANSWER = """
@@ -250,6 +251,7 @@ def main() -> None:
         table.show()
     if not quick:
         write("finetuning_lm", f"# Local language models\n\n{machine()}", tables)
+        quote("finetuning_lm", "\n\n".join(each.markdown() for each in tables), PAGE)
 
 
 if __name__ == "__main__":
