@@ -105,13 +105,8 @@ def fine_tuned_model(
             version = newest(log, name)
         if version is None:
             return _none_yet(name, job)
-        facts = {**version.metrics, "version": version.digest[:16], "method": version.method}
-        return Made(
-            digest=version.digest,
-            rows=version.rows,
-            files=_artefact(settings, version),
-            facts=facts,
-        )
+        files = _artefact(settings, version)
+        return Made(digest=version.digest, rows=version.rows, files=files)
 
     def whole() -> dict[str, str]:
         with warehouse.open_log() as log:
@@ -170,12 +165,25 @@ def _pages(log: "EventLog", made: list[str]) -> dict[str, str]:
     """Which versions there are, and how the loss of the newest went."""
     import polars as pl
 
-    versions = log.sql(
-        "SELECT name, digest[:16] AS version, state, method, base_model, rows, dataset_digest[:16] "
-        "AS trained_on, registered_at FROM models WHERE list_contains($names, name) "
-        "ORDER BY name, registered_at DESC",
-        {"names": made},
-    )
+    from tracemill.finetune.registry import versions
+
+    rows = [
+        {
+            "model": each.name,
+            "version": each.digest[:8],
+            "state": each.state,
+            "method": each.method,
+            "rows": each.rows,
+            "trained on": each.dataset_digest[:8],
+            **{
+                name.replace("_", " "): each.metrics.get(name)
+                for name in ("validation_loss", "validation_accuracy", "epochs")
+            },
+            "registered": f"{each.registered_at:%Y-%m-%d %H:%M}",
+        }
+        for name in made
+        for each in reversed(versions(log, name))
+    ]
     losses = log.sql(
         "SELECT requested.payload ->> '$.name' AS name, told.step AS step, told.loss, told.validation "
         "FROM (SELECT stream, position, CAST(payload ->> '$.step' AS INTEGER) AS step, "
@@ -199,7 +207,8 @@ def _pages(log: "EventLog", made: list[str]) -> dict[str, str]:
             "name", maintain_order=True
         )
     }
-    return {"versions": show.sample(versions, rows=20), **plots}
+    shown = pl.DataFrame(rows, infer_schema_length=None)
+    return {"versions": show.sample(shown, rows=20), **plots}
 
 
 def _points(part: object, column: str) -> list[tuple[float, float]]:

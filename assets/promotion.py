@@ -478,12 +478,12 @@ def _pages(log: "EventLog") -> dict[str, str]:
         f"plot_{name}": show.intervals(
             f"{name}: {figure}, with its interval of 95 %",
             [
-                (f"{row['version']} ({row['said']})", row["value"], row["low"], row["high"])
+                (f"{row['version']} {row['said']}", row["value"], row["low"], row["high"])
                 for row in part.head(8).iter_rows(named=True)
             ],
             f"{figure}, {part['n'][0]:,} cases",
         )
         for (name, figure), part in found.group_by("name", "figure", maintain_order=True)
     }
-    shown = found.with_columns(pl.col("value", "low", "high").round(4))
+    shown = found.with_columns(pl.col("value", "low", "high").round(4)).drop("model")
     return {"figures": show.sample(shown, rows=30), **plots}

@@ -95,7 +95,7 @@ def intervals(
     if mark is not None:
         axes.axvline(mark, color=INK, linewidth=1, linestyle="--")
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.margins(x=0.15)
     axes.set_xlabel(unit)
     return _picture(title, figure)
