@@ -18,6 +18,7 @@ from assets import (
     evaluation,
     indexes,
     log,
+    model_evaluation,
     models,
     promotion,
     quarantine,
@@ -32,7 +33,7 @@ from tracemill.errors import CallFailed, InputError
 MODULES = [
     *(sources, cleaning, corpus, distinct, splits, quarantine),
     *(documents, retrieval, indexes, evaluation),
-    *(models, promotion, log, reports),
+    *(models, model_evaluation, promotion, log, reports),
 ]
 NOTHING_BUILT = dg.SkipReason(
     "nothing has been built yet: run `tracemill build` or Materialize all"
@@ -158,7 +159,7 @@ def fine_tunes(
         return NOTHING_BUILT
     try:
         running = models.follow(warehouse)
-        undone = promotion.undone(warehouse)
+        undone = model_evaluation.undone(warehouse)
         tags = every(MODELS, context.instance, models.names(settings))
     except (InputError, CallFailed) as error:
         return dg.SkipReason(str(error))

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from assets import models, promotion
+from assets import model_evaluation, models
 from assets.build import build
 from assets.documents import INSTALLED, names, table
 from assets.progress import bar
@@ -208,7 +208,7 @@ def _show_models(log: EventLog, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="  Who is right how often", title_justify="left")
     for column in ("model", "version", "right", "95 %", "cases", "outcome"):
         table.add_column(column, no_wrap=True)
-    for row in promotion.figures(log).iter_rows(named=True):
+    for row in model_evaluation.figures(log).iter_rows(named=True):
         figure = "" if row["figure"] == "accuracy" else f" {row['figure']}"
         table.add_row(
             row["name"],
