@@ -125,7 +125,7 @@ def newest_is_in_production(warehouse: Warehouse) -> dg.AssetCheckResult:
         for row in known.unique("model", keep="first", maintain_order=True).iter_rows(named=True)
         if row["state"] == "candidate"
     }
-        warn = dg.AssetCheckSeverity.WARN
+    warn = dg.AssetCheckSeverity.WARN
     return verdict(lines, set(known["model"]), "not in production", "the newest of each is", warn)
 
 
