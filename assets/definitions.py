@@ -28,7 +28,7 @@ from assets import (
     splits,
 )
 from assets.warehouse import COLLECTIONS, MODELS, ORIGINS, Warehouse, every
-from tracemill.errors import CallFailed, InputError
+from tracemill.errors import InputError
 
 MODULES = [
     *(sources, cleaning, corpus, distinct, splits, quarantine),
@@ -161,7 +161,7 @@ def fine_tunes(
         running = models.follow(warehouse)
         undone = model_evaluation.undone(warehouse)
         tags = every(MODELS, context.instance, models.names(settings))
-    except (InputError, CallFailed) as error:
+    except InputError as error:
         return dg.SkipReason(str(error))
     if not undone:
         return dg.SkipReason("; ".join(running) or "every model is that of its recipe and splits")

@@ -11,7 +11,7 @@ import dagster as dg
 
 from assets import show, splits
 from assets.warehouse import MODELS, OWNERS, Made, Warehouse, asset_by, code_of
-from tracemill.errors import InputError
+from tracemill.errors import InputError, TracemillError
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ def follow(warehouse: Warehouse) -> list[str]:
     with warehouse.open_log() as log:
         for state in states(log):
             if not state.ended:
-                now = jobs.advance(log, warehouse.settings, state.job_id)
-                told.append(f"{now.name}: {now.state}, step {now.step or 0}")
+                try:
+                    now = jobs.advance(log, warehouse.settings, state.job_id)
+                except TracemillError as error:  # A key that is missing keeps no other job waiting.
+                    told.append(f"{state.name}: {error}")
+                else:
+                    told.append(f"{now.name}: {now.trouble or now.state}, step {now.step or 0}")
     return told
 
 

@@ -23,6 +23,9 @@ from tracemill.events import (
     ModelPromoted,
     PromotionRefused,
 )
+from tracemill.finetune import jobs
+from tracemill.finetune.job import state
+from tracemill.finetune.recipe import finetune_recipe
 from tracemill.finetune.registry import production, rollback, versions
 from tracemill.llm.client import Client
 from tracemill.log import EventLog
@@ -266,9 +269,33 @@ def test_the_sensor_asks_for_a_run_when_a_recipe_changed_and_else_for_none(
 
 
 def test_a_model_that_costs_money_is_begun_by_nobody_but_a_person(settings: Settings) -> None:
-    recipe = {**RECIPE, "provider": "openai", "base_model": "gpt-4.1-mini", "method": "supervised"}
-    (settings.raw_models / "hosted.yaml").write_text(yaml.safe_dump(recipe))
+    _hosted(settings)
     before = len(happened(settings, FineTuneCreated))
     built = run(settings)
     assert len(happened(settings, FineTuneCreated)) == before
     assert all(passed for passed, _ in built.checks.values())
+
+
+def test_the_sensor_asks_after_every_job_though_the_key_of_one_is_missing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    hosted = finetune_recipe(_hosted(settings))
+    slow = finetune_recipe(settings.raw_models / f"{NAME}.yaml").model_copy(update={"seed": 11})
+    with EventLog.open(settings) as log:
+        jobs.request(log, settings, "hosted", hosted)
+        waiting = jobs.request(log, settings, NAME, slow)
+        before = state(log, waiting)
+    warehouse = Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
+    models.follow(warehouse)  # The first step looks at the examples, and needs no key.
+    told = models.follow(warehouse)
+    assert "OPENAI_API_KEY" in told[0]
+    with EventLog.open(settings) as log:
+        assert state(log, waiting).version >= before.version + 2
+
+
+def _hosted(settings: Settings) -> Path:
+    recipe = {**RECIPE, "provider": "openai", "base_model": "gpt-4.1-mini", "method": "supervised"}
+    file = settings.raw_models / "hosted.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    return file
