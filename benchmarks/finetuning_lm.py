@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from benchmarks.report import ROOT, Table, machine, quote, write
 from tracemill.finetune.local import lm
-from tracemill.finetune.local.base import base
+from tracemill.finetune.local.python_help import base
 from tracemill.llm.trained import artefact, ngram
 from tracemill.llm.trained.conversation import rendered
 from tracemill.llm.trained.ngram import Model

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tracemill.errors import InputError, UsageError
 from tracemill.finetune.local import Epoch, Trained, counts, lm
-from tracemill.finetune.local.base import base
+from tracemill.finetune.local.python_help import base
 from tracemill.llm.trained import artefact, ngram, trie
 from tracemill.llm.trained.conversation import BREAK
 

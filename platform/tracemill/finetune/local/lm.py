@@ -15,8 +15,8 @@ import numpy as np
 from tracemill.errors import UsageError
 from tracemill.files import sha256_of, write_text_atomically
 from tracemill.finetune.local import Epoch, Hyperparameters, Trained, counts, mixing
-from tracemill.finetune.local.base import base as base_model
 from tracemill.finetune.local.material import Material, gather
+from tracemill.finetune.local.python_help import base as base_model
 from tracemill.llm.trained import artefact, ngram, trie
 from tracemill.llm.trained.conversation import Rendered
 from tracemill.llm.trained.ngram import Model, Parts
