@@ -4,14 +4,11 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING
 
-from tracemill.finetune.providers import Estimate, JobSpec, Part, Validation
+from tracemill.finetune.providers import Estimate, JobSpec, Part, Validation, issues
 from tracemill.finetune.providers.wires import Facts, file_of, known_model
 
 if TYPE_CHECKING:
     from tracemill.corpus.validation import Report
-
-_MOST_TOLD = 20
-"""Issues of a file that are told one by one."""
 
 
 def report(facts: Facts, job: JobSpec, part: Part) -> "Report":
@@ -23,7 +20,7 @@ def report(facts: Facts, job: JobSpec, part: Part) -> "Report":
         model=_limits_of(facts, job),
         min_rows=facts.min_rows if part == "training" else 1,
         epochs=epochs(facts, job),
-        keep=_MOST_TOLD,
+        keep=issues.MOST_TOLD,
     )
 
 
@@ -39,12 +36,9 @@ def validation(
         today: warnings `closing` and `shutdown` count from here.
     """
     errors = [*_of_the_job(facts, job)]
-    warnings: dict[str, int] = {}
     for part, found in reports.items():
-        errors += _of_the_file(part, found)
-        for group in found.groups:
-            if group.level == "warning":
-                warnings[group.code] = warnings.get(group.code, 0) + group.count
+        errors += issues.errors(part, found)
+    warnings = issues.warnings(*reports.values())
     known = known_model(facts, job.base_model)
     if facts.last_jobs and today > facts.last_jobs:
         warnings["closing"] = 1
@@ -87,20 +81,6 @@ def _of_the_job(facts: Facts, job: JobSpec) -> Iterator[str]:
                 f"{file.path.name} has {file.size_bytes / 1e6:,.0f} MB, and {facts.title} takes "
                 f"files of up to {facts.max_file_bytes / 1e6:,.0f} MB: leave records out"
             )
-
-
-def _of_the_file(part: Part, found: "Report") -> Iterator[str]:
-    """Sentences that name the line and the mend."""
-    for group in found.groups:
-        if group.level != "error":
-            continue
-        for issue in group.issues:
-            line = f"line {issue.line}" if issue.line else "file"
-            where = f" at {issue.path}" if issue.path else ""
-            said = f" ({issue.message})" if issue.message else ""
-            yield f"{part} {line}{where}: {group.what}{said}: {group.mend}"
-        if (more := group.count - len(group.issues)) > 0:
-            yield f"{part}: {more} more lines with: {group.what}"
 
 
 def _limits_of(facts: Facts, job: JobSpec) -> str | None:

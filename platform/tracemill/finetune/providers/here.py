@@ -1,36 +1,31 @@
 """What training on this machine takes, and what is wrong with its examples: told before it begins."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from tracemill.finetune.providers import Estimate, JobSpec, Validation
+from tracemill.finetune.providers import Estimate, JobSpec, Validation, issues
 
 if TYPE_CHECKING:
     from tracemill.corpus.validation import Report
-
-_MOST_TOLD = 20
-"""Issues of one kind that are told one by one."""
 
 
 def report(job: JobSpec) -> "Report":
     """What `tracemill validate` finds in the examples that are learned from."""
     from tracemill.corpus.validation import validate
 
-    return validate(job.training.path, min_rows=1, epochs=epochs(job) or 1, keep=_MOST_TOLD)
+    return validate(job.training.path, min_rows=1, epochs=epochs(job) or 1, keep=issues.MOST_TOLD)
 
 
 def validation(job: JobSpec, found: "Report") -> Validation:
     """All that is wrong with the examples; a classifier needs a choice."""
-    errors = [*_sentences(job.training.split, found)]
+    errors = [*issues.errors(job.training.split, found)]
     if job.method == "classify" and len(found.answers) == 1:
         only = next(iter(found.answers))
         errors.append(
             f"every example of {job.training.split!r} has the label {only!r}: a classifier needs "
             "two at least; add records of another one"
         )
-    warnings = {group.code: group.count for group in found.groups if group.level == "warning"}
-    return Validation(tuple(errors), warnings)
+    return Validation(tuple(errors), issues.warnings(found))
 
 
 def estimate(job: JobSpec, found: "Report") -> Estimate:
@@ -44,17 +39,3 @@ def epochs(job: JobSpec) -> int | None:
     """How often the examples are gone through at most; None where it is the trainer's choice."""
     named = job.hyperparameters.get("epochs")
     return named if isinstance(named, int) and named > 0 else None
-
-
-def _sentences(split: str, found: "Report") -> Iterator[str]:
-    """The errors of a file, each with its line and the mend."""
-    for group in found.groups:
-        if group.level != "error":
-            continue
-        for issue in group.issues:
-            line = f"line {issue.line}" if issue.line else "the file"
-            where = f" at {issue.path}" if issue.path else ""
-            said = f" ({issue.message})" if issue.message else ""
-            yield f"{split}: {line}{where}: {group.what}{said}: {group.mend}"
-        if (more := group.count - len(group.issues)) > 0:
-            yield f"{split}: {more:,} more lines with: {group.what}"
