@@ -186,7 +186,7 @@ def write(path: Path, column: pa.ChunkedArray) -> Path:
     """One Parquet file with `id` (its place) and `text`, which every library here reads."""
     ids = pa.array(np.arange(len(column)))
     temporary = path.with_suffix(".part")
-    table = pa.table({"id": ids, "text": column})
+    table = pa.Table.from_pydict({"id": ids, "text": column})
     pq.write_table(table, temporary, compression="zstd", row_group_size=10_000)
     return temporary.rename(path)
 

@@ -295,7 +295,7 @@ class Failures:
         shown = pa.concat_tables([_NOTHING, *rows])
         similar = [self._likeness_of(f, question) or -f[1] for f in found]
         followed = [self._followed.next_of(str(call)) for call in shown["call_id"].to_pylist()]
-        return pa.table(
+        return pa.Table.from_pydict(
             {
                 "similarity": pa.array(similar, pa.float64()),
                 "same": pa.array([SAME[f[0]] for f in found], pa.string()),
