@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Run
+from tests.llm.serving import Say, Seen, say, serving
 from tracemill import EventLog, Settings
 from tracemill.quality.cases import read_set
 
@@ -62,6 +63,42 @@ def test_cases_are_chosen_and_figures_too(settings: Settings, run: Run) -> None:
     schema = settings.warehouse / "schema.json"
     schema.write_text('{"type": "object"}')
     assert ran(run, "--schema", str(schema))["metrics"]["format_compliance"]["value"] == 0
+
+
+def test_a_question_to_the_log_is_a_set(settings: Settings, run: Run) -> None:
+    ran(run, "--cases", "6")
+    question = settings.warehouse / "asked.sql"
+    question.write_text(
+        "SELECT 'say ' || (row_number() OVER (ORDER BY position)) AS input, input AS expected "
+        "FROM events WHERE kind = 'llm.call.finished' LIMIT 6"
+    )
+    asked = ["evals", "run", str(question), "--model", "local/echo", "--json"]
+    made = json.loads(run(*asked).out)
+    assert (made["dataset"], made["cases"]) == ("asked", 6)
+    assert made["metrics"]["accuracy"]["value"] == 1
+    question.write_text("SELECT nothing FROM events")
+    assert (run(*asked).code, run(*asked).err.count("\n")) == (2, 1)
+    gone = run("evals", "run", "gone.sql", "--model", "local/echo")
+    assert (gone.code, "gone.sql cannot be read" in gone.err) == (1, True)
+
+
+def test_a_model_judges_by_a_rubric(
+    settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(_: Seen) -> Say:
+        message = {"role": "assistant", "content": '{"reason": "plain", "score": 4}'}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return say({"id": "1", "model": "gpt-5.4-mini", "choices": [choice], "usage": usage})
+
+    by = ("--judge", "openai/gpt-5.4-mini", "--rubric", "It is short.")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdefghijklmn")
+    with serving(judged) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+        made = ran(run, "--cases", "8", *by, "--min", "judged=0.5")
+    assert (made["metrics"].keys(), made["metrics"]["judged"]["value"]) == ({"judged"}, 0.75)
+    alone = run("evals", "run", "echoes", "--model", "local/echo", *by[:2])
+    assert (alone.code, "go together" in alone.err) == (2, True)
 
 
 def test_evaluations_and_sets_are_listed_and_shown(settings: Settings, run: Run) -> None:

@@ -11,21 +11,17 @@ from tracemill.cli import baselines
 from tracemill.cli.baselines import CODES, SHORT_ID, EvaluationId, pairs
 from tracemill.cli.options import Json, Warehouse, open_log, settings_for
 from tracemill.cli.output import plain, print_facts, print_json, print_lines, print_table, progress
-from tracemill.errors import UsageError
+from tracemill.cli.sets import SetName, cases_of, list_sets
+from tracemill.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from tracemill.events import EvaluationFinished
-    from tracemill.quality.cases import Cases
     from tracemill.quality.evaluate import Evaluation
-    from tracemill.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Evaluations: run, look, compare, set baselines.")
 app.command()(baselines.compare)
 app.add_typer(baselines.app, name="baseline")
 
-SetName = Annotated[
-    str, typer.Argument(metavar="SET", help="A set in evals/, or a file of cases (.jsonl).")
-]
 _SHOWN = 20
 _WRONG = 5
 _COLUMNS = ("evaluation", "finished", "name", "model", "cases", "of", "outcome", "figures")
@@ -49,7 +45,7 @@ def ls(
       tracemill evals ls --name routing --json | jq .metrics.accuracy
     """
     if sets:
-        _list_sets(settings_for(warehouse), as_json=as_json)
+        list_sets(settings_for(warehouse), as_json=as_json)
         return
     from tracemill.quality.evaluate import listed
 
@@ -72,7 +68,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--figure",
-            help="accuracy (default), exact_match, normalised, contains, "
+            help="accuracy (default without --judge), exact_match, normalised, contains, "
             "json_match, similarity, bits_per_byte; may be repeated.",
         ),
     ] = None,
@@ -93,6 +89,13 @@ def run(
     schema: Annotated[
         Path | None,
         typer.Option(help="JSON Schema of the answers; adds the figure format_compliance."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="A model that scores the answers by --rubric; adds the figure judged."),
+    ] = None,
+    rubric: Annotated[
+        str | None, typer.Option(help="What makes an answer good, in words, for --judge.")
     ] = None,
     tags: Annotated[
         list[str] | None, typer.Option("--tag", help="Only cases with this tag; may be repeated.")
@@ -129,22 +132,28 @@ def run(
       tracemill evals run routing --model ft:local:routing --min accuracy=0.8
       tracemill evals run arithmetic --model openai/gpt-5.4-mini --samples 5 --figure contains
       tracemill evals run tickets --model anthropic/claude-sonnet-5-5 --prompt triage@production
+      tracemill evals run praised.sql --model local/extract --figure similarity
     """
     from tracemill.llm.client import Client
     from tracemill.quality import ask
     from tracemill.quality.evaluate import evaluate
+    from tracemill.quality.judge import rubric as judged_by
     from tracemill.quality.scorers import json_schema, scorer
 
     settings = settings_for(warehouse)
     asked: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-    chosen = [scorer(figure) for figure in figures or ["accuracy"]]
+    chosen = [scorer(figure) for figure in figures or ([] if judge else ["accuracy"])]
     if schema:
         asked["response_schema"] = _schema(schema)
         chosen.append(json_schema(asked["response_schema"]))
-    put = _cases(settings, cases)
-    put = (put.tagged(*tags) if tags else put).sample(count)
+    if bool(judge) != bool(rubric):
+        raise UsageError("--judge and --rubric go together: who judges, and by what")
     with open_log(warehouse) as log:
+        put = cases_of(log, settings, cases)
+        put = (put.tagged(*tags) if tags else put).sample(count)
         client = Client(log, settings)
+        if judge and rubric:
+            chosen.append(judged_by(client, judge, rubric, actor="tracemill evals run"))
         try:
             with progress(f"asking {model}", len(put) * samples) as advance:
                 made = evaluate(
@@ -233,8 +242,8 @@ def contamination(
     from tracemill.quality import decontamination
 
     settings = settings_for(warehouse)
-    put = _cases(settings, cases)
     with open_log(warehouse) as log:
+        put = cases_of(log, settings, cases)
         searched = [(against, split)] if against else decontamination.learned_from(log, settings)
         found = [
             decontamination.check(log, settings, put, *each, actor="tracemill evals contamination")
@@ -252,39 +261,8 @@ def contamination(
     raise typer.Exit(int(any(each.found for each in found)))
 
 
-def _list_sets(settings: "Settings", *, as_json: bool) -> None:
-    from tracemill.quality.cases import read_set, sets
-
-    found = [read_set(path) for path in sets(settings).values()]
-    rows: list[dict[str, Any]] = [
-        {
-            "name": each.name,
-            "cases": len(each),
-            "digest": each.digest,
-            "tags": sorted(set(each.frame["tags"].explode().drop_nulls())),
-        }
-        for each in found
-    ]
-    if as_json:
-        for row in rows:
-            print_json(row)
-    elif rows:
-        table = [(r["name"], f"{r['cases']:,}", r["digest"][:12], r["tags"]) for r in rows]
-        print_table(("set", "cases", "digest", "tags"), table, right=(False, True, False, False))
-    else:
-        print(f"no sets in {settings.evaluation_sets}", file=sys.stderr)
-
-
-def _cases(settings: "Settings", given: str) -> "Cases":
-    from tracemill.quality.cases import named_set, read_set
-
-    return read_set(Path(given)) if given.endswith(".jsonl") else named_set(settings, given)
-
-
 def _schema(path: Path) -> dict[str, Any]:
     import json
-
-    from tracemill.errors import InputError
 
     try:
         return json.loads(path.read_text(encoding="utf-8"))

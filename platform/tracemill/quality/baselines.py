@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tracemill.errors import UsageError
 from tracemill.events import BaselineSet, EvaluationFinished, EvaluationsCompared, Expected
-from tracemill.quality.compare import compare, finished
+from tracemill.quality.compare import compare
+from tracemill.quality.evaluate import get
 from tracemill.quality.statistical import Direction
 from tracemill.quality.verdicts import RELATIVE_TOLERANCE, TOLERANCE, direction, unit
 
@@ -77,7 +78,7 @@ def set_baseline(
     Raises `UsageError` without a reason, for an evaluation of another name or that is not in the
     log, and for a figure that it has not.
     """
-    event = finished(log, evaluation_id)
+    event = get(log, evaluation_id)
     if not reason.strip():
         raise UsageError(f"the baseline {name} needs a reason: say why it moves")
     if event.name != name:
@@ -126,7 +127,7 @@ def check(log: "EventLog", evaluation_id: str, *, actor: str | None = None) -> E
     Raises `UsageError` where there is no baseline, where it is of other cases, and for the baseline
     itself.
     """
-    event = finished(log, evaluation_id)
+    event = get(log, evaluation_id)
     held = baseline(log, event.name)
     if held is None:
         raise UsageError(

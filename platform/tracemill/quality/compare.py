@@ -5,10 +5,11 @@ becomes of each figure is judged in `verdicts`; here the log is read, and told.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from tracemill.errors import UsageError, VersionConflict
 from tracemill.events import EvaluationFinished, EvaluationsCompared, Expected
+from tracemill.quality.evaluate import get
 from tracemill.quality.verdicts import Verdict, judge, one_sided, overall
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def compare(
     Raises `UsageError` where one is not in the log, where they are of different cases, or have no
     case or no figure in common.
     """
-    candidate, reference = finished(log, evaluation_id), finished(log, reference_id)
+    candidate, reference = get(log, evaluation_id), get(log, reference_id)
     _refuse_others(candidate, reference)
     scores = log.sql(_SCORES, {"candidate": candidate.stream, "reference": reference.stream})
     verdicts = _verdicts(scores, candidate, reference, expected, proof=against == "production")
@@ -90,17 +91,6 @@ def compare(
         actor=actor,
     )
     return _once(log, event)
-
-
-def finished(log: "EventLog", evaluation_id: str) -> EvaluationFinished:
-    """An evaluation in the log. Raises `UsageError` where there is none, or where it has no end."""
-    stream = f"evaluation:{evaluation_id}"
-    for recorded in log.read(stream=stream, kinds={"evaluation.finished"}):
-        return cast("EvaluationFinished", recorded.event)
-    raise UsageError(
-        f"there is no finished evaluation {evaluation_id} in the log: "
-        "`tracemill evals ls` shows those that there are"
-    )
 
 
 def _refuse_others(candidate: EvaluationFinished, reference: EvaluationFinished) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tracemill.errors import UsageError
 from tracemill.events import CasesScored, EvaluationFinished, new_id
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[^\x00-\x1f]{1,200}")
 CASES_AN_EVENT = 1_000
 _LOCAL = ("local/", "ft:local:")
+_LENGTH = 36
+"""Of an id as it stands in the log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +189,13 @@ def listed(
 
 def get(log: "EventLog", evaluation_id: str) -> EvaluationFinished:
     """An evaluation by its id, or by the beginning or end of one. Raises `UsageError` for none."""
-    whole = _whole(log, evaluation_id)
-    for recorded in log.read(stream=f"evaluation:{whole}"):
-        if isinstance(recorded.event, EvaluationFinished):
-            return recorded.event
-    raise UsageError(f"evaluation {whole} has not finished")
+    whole = evaluation_id if len(evaluation_id) == _LENGTH else _whole(log, evaluation_id)
+    for recorded in log.read(stream=f"evaluation:{whole}", kinds={"evaluation.finished"}):
+        return cast("EvaluationFinished", recorded.event)
+    raise UsageError(
+        f"there is no finished evaluation {whole} in the log: `tracemill evals ls` lists those "
+        "that there are"
+    )
 
 
 def case_scores(log: "EventLog", evaluation_id: str) -> "pl.DataFrame":
@@ -253,8 +257,8 @@ def _whole(log: "EventLog", given: str) -> str:
     wanted = given.strip().lower()
     table = log.arrow(
         "SELECT DISTINCT substr(stream, 12) AS id FROM events WHERE kind = 'evaluation.finished' "
-        "AND (substr(stream, 12) LIKE $wanted || '%' OR stream LIKE '%' || $wanted)",
-        {"wanted": wanted.replace("%", "")},
+        "AND (starts_with(id, $wanted) OR ends_with(id, $wanted))",
+        {"wanted": wanted},
     )
     found = [str(each) for each in table.column("id").to_pylist()]
     if len(found) == 1 and wanted:
