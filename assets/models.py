@@ -12,6 +12,7 @@ import dagster as dg
 from assets import show, splits
 from assets.warehouse import MODELS, OWNERS, Made, Warehouse, asset_by, code_of
 from tracemill.errors import InputError, TracemillError
+from tracemill.finetune.providers.table import HERE
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tracemill.log import EventLog
 
 GROUP = "models"
-HERE = ("local", "subprocess")
-"""Trainers that cost nothing but time."""
 NOTHING = "no version yet"
 
 

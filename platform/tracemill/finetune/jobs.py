@@ -16,9 +16,9 @@ from tracemill.files import only_one_writer
 from tracemill.finetune.job import JobState, state
 from tracemill.finetune.news import cancelled, failed, news, registered, stopping
 from tracemill.finetune.providers import FineTuneProvider
-from tracemill.finetune.providers.table import trainer
+from tracemill.finetune.providers.table import HERE, trainer
 from tracemill.finetune.recipe import FineTune
-from tracemill.finetune.request import HERE, asked, same
+from tracemill.finetune.request import asked, same
 from tracemill.finetune.steps import adopted, polled, step
 from tracemill.settings import Settings
 

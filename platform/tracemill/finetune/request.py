@@ -11,6 +11,7 @@ from tracemill.events import FineTuneRequested, TrainingData, new_id
 from tracemill.finetune.examples import few_answers, write_examples
 from tracemill.finetune.job import ENDED, JobState, state
 from tracemill.finetune.providers import TrainingFile
+from tracemill.finetune.providers.table import HERE
 from tracemill.finetune.recipe import FineTune
 from tracemill.llm.trained.artefact import folder_of
 from tracemill.settings import Settings
@@ -18,8 +19,6 @@ from tracemill.settings import Settings
 if TYPE_CHECKING:
     from tracemill.log import EventLog
 
-HERE = ("local", "subprocess")
-"""Trainers on this machine: they cost nothing but time, and are asked often."""
 DEADLINE_S = {True: 3_600.0, False: 172_800.0}
 """For trainers here, and for those elsewhere."""
 OURS = ("examples", "jobs")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HOSTED = {"openai": "openai", "azure": "openai", "together": "together", "fireworks": "fireworks"}
 """Trainers with an API, and the module in this folder that speaks its language."""
 HERE = ("local", "subprocess")
+"""Trainers on this machine: they cost nothing but time, and are asked often."""
 
 
 def trainer(
