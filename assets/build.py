@@ -66,6 +66,9 @@ def _run_all(
         if not left:
             continue
         try:
+            if not stage.wanted(settings):
+                progress.tell_unwanted(stage.name, [key.to_user_string() for key in left])
+                continue
             tags = stage.tags(settings, instance)
         except InputError as error:
             progress.tell_failed(f"{stage.name}: {error}")
@@ -81,6 +84,10 @@ class Stage(NamedTuple):
     keys: Sequence[dg.AssetKey]
     partitions: dg.DynamicPartitionsDefinition | None = None
     parts: Callable[[Settings], Collection[str]] = lambda _: ()
+
+    def wanted(self, settings: Settings) -> bool:
+        """Whether there is a part to make. Raises `InputError` when a recipe is wrong."""
+        return self.partitions is None or bool(self.parts(settings))
 
     def tags(self, settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
         """Those of a run over all partitions. Raises `InputError` when a recipe is wrong."""

@@ -6,6 +6,7 @@ registry reads: a version that fails one is not promoted.
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -189,7 +190,7 @@ def _evaluate(
     """Evaluate the newest version of a model; in a sentence, why that cannot be."""
     from tracemill.events import Expected
     from tracemill.finetune.registry import production
-    from tracemill.quality import compare, decontamination
+    from tracemill.quality import baselines, compare, decontamination
 
     version = models.newest(log, name)
     if version is None:
@@ -201,10 +202,12 @@ def _evaluate(
     if need is None and majority is not None:
         need = majority.metrics[figure].value
     if need is None and figure == "bits_per_byte":
-        need = version.metrics.get("base_bits_per_byte")
+        need = _of_base(log, settings, name, version, cases, actor)
     thresholds = {} if need is None else {figure: need}
     event = _once(log, settings, name, version.model, cases, figure, thresholds, actor)
     found = decontamination.check(log, settings, cases, version.dataset_digest, version.split).found
+    with suppress(UsageError):  # No baseline, or one of other cases: the check tells.
+        baselines.check(log, event.evaluation_id, actor=actor)
     serving, compared = production(log, name), None
     if serving and serving.digest != version.digest:
         before = _once(log, settings, name, serving.model, cases, figure, thresholds, actor)
@@ -293,6 +296,25 @@ def _majority(
         return label
 
     return _once(log, settings, name, majority, cases, "accuracy", {}, actor)
+
+
+def _of_base(
+    log: "EventLog",
+    settings: Settings,
+    name: str,
+    version: "Version",
+    cases: "Cases",
+    actor: str,
+) -> float:
+    """What the base model takes for a byte of the same cases; without a base, all that a byte has."""
+    from tracemill.llm.trained.artefact import folder_of, load
+
+    base = load(folder_of(settings.models, name, version.digest)).about["base"]
+    if not base:
+        return 8.0
+    model = f"ft:local:{base['name']}:{base['digest']}"
+    found = _once(log, settings, name, model, cases, "bits_per_byte", {}, actor)
+    return found.metrics["bits_per_byte"].value
 
 
 def _in_words(done: Evaluated | str) -> dict[str, Any]:

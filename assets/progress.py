@@ -44,6 +44,7 @@ class BuildProgress:
     unchanged: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unwanted: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -75,9 +76,14 @@ class BuildProgress:
         self.failed.append(why)
         self.console.print(f"  [red]✗ {escape(why)}[/]", highlight=False, soft_wrap=True)
 
+    def tell_unwanted(self, what: str, names: Iterable[str]) -> None:
+        """Show that nobody asked for these: there is no folder or recipe that they would be of."""
+        self.unwanted |= {*names}
+        self._line("dim", "-", what, "none in raw/")
+
     def tell_skipped(self, names: Iterable[str]) -> None:
         """Show which of these assets the run did not come to: Dagster says it in no event."""
-        seen = {*self.made, *self.unchanged, *self.failed}
+        seen = {*self.made, *self.unchanged, *self.failed, *self.unwanted}
         self.skipped = [name for name in names if name not in seen]
         for name in self.skipped:
             self._line("yellow", "-", name, "skipped: what it needs has failed")

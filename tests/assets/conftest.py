@@ -82,6 +82,7 @@ def materialize() -> Materialize:
                 [
                     build.run(settings, instance, stage.keys, stage.tags(settings, instance))
                     for stage in build.stages(keys)
+                    if stage.wanted(settings)
                 ]
             )
 

@@ -142,12 +142,12 @@ def test_a_selection_names_assets(selection: str, names: list[str]):
 
 
 def test_no_selection_and_a_star_are_everything():
-    assert len(selected(None)) == len(selected("*")) == 19
+    assert len(selected(None)) == len(selected("*")) == 23
 
 
 @pytest.mark.parametrize("selection", ["nonsense", "((", "group:nonsense", ""])
 def test_a_selection_of_nothing_says_what_there_is(settings: Settings, selection: str):
-    with pytest.raises(UsageError, match="corpus, log, reports, retrieval, sources"):
+    with pytest.raises(UsageError, match="corpus, log, models, reports, retrieval, sources"):
         build(settings, selection, screen())
 
 

@@ -163,7 +163,7 @@ def test_the_daemon_runs_with_the_schedule_and_the_sensor_on(
     schedules = {each["name"]: each["scheduleState"]["status"] for each in found["schedules"]}
     sensors = {each["name"]: each["sensorState"]["status"] for each in found["sensors"]}
     assert schedules == {"daily": "RUNNING", "daily_collections": "RUNNING"}
-    assert sensors == {"document_files": "RUNNING", "raw_files": "RUNNING"}
+    assert sensors == dict.fromkeys(("document_files", "fine_tunes", "raw_files"), "RUNNING")
 
     def healthy() -> bool:
         statuses = ask(opened.url, HEALTH)["instance"]["daemonHealth"]["allDaemonStatuses"]

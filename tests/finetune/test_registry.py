@@ -151,10 +151,20 @@ def test_without_evidence_it_stays_a_candidate_and_the_log_says_why(
     assert find(log, NAME, digest(2)).reason == line
 
 
-def test_an_evaluation_without_thresholds_is_enough_where_no_other_has_any(log: EventLog) -> None:
-    bits = {"bits_per_byte": Measured(value=1.5, low=1.4, high=1.6, n=50)}
+def test_an_evaluation_that_had_nothing_to_reach_proves_nothing(log: EventLog) -> None:
+    bits = {"bits_per_byte": Measured(value=7.9, low=7.8, high=8.0, n=50)}
     log.append([registered(1), evaluated(1, thresholds={}, metrics=bits), checked()])
-    assert promote(log, NAME, digest(1)).reason == "bits_per_byte 1.500 [1.400, 1.600], 50 cases"
+    with pytest.raises(PromotionRefused, match=r"had nothing to reach: set .*at_least"):
+        promote(log, NAME, digest(1))
+
+
+def test_a_version_that_fell_behind_its_baseline_is_refused(log: EventLog) -> None:
+    done = evaluated(1)
+    held = compared(1, 9, "fail", against="baseline")
+    held = held.model_copy(update={"evaluation_id": done.evaluation_id})
+    log.append([registered(1), done, checked(), held])
+    with pytest.raises(PromotionRefused, match="held against its baseline"):
+        promote(log, NAME, digest(1))
 
 
 def test_an_evaluation_called_after_the_version_counts(log: EventLog) -> None:

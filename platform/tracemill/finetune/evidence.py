@@ -32,8 +32,8 @@ class Evidence(NamedTuple):
     """The comparison with the version in production."""
 
 
-# What was asked without a threshold proves less than what had to reach one: it comes second. Tests
-# and suites that happen to ask a version have names of their own and are left out.
+# What was asked without a threshold proves nothing: it comes second, so that it is told of only
+# where no other is. Tests and suites that happen to ask a version have names of their own.
 _EVALUATION = """
 SELECT stream, position FROM events
 WHERE kind = 'evaluation.finished' AND payload ->> '$.model' = $model
@@ -47,6 +47,11 @@ AND payload ->> '$.model' = $model AND payload ->> '$.reference_model' = $refere
 AND payload ->> '$.dataset_digest' = $cases
 ORDER BY position DESC LIMIT 1
 """
+_BASELINE = """
+SELECT stream, position FROM events
+WHERE kind = 'evaluation.compared' AND payload ->> '$.against' = 'baseline' AND stream = $stream
+ORDER BY position DESC LIMIT 1
+"""
 _CONTAMINATION = """
 SELECT stream, position FROM events
 WHERE kind = 'evaluation.contamination_checked' AND payload ->> '$.dataset_digest' = $cases
@@ -58,9 +63,10 @@ ORDER BY position DESC LIMIT 1
 def judge(log: "EventLog", wanted: "Version", serving: "Version | None") -> Evidence:
     """Whether a version may replace the one in production, by the log.
 
-    Its newest evaluation, named after the model, has to pass: of those with a threshold, where
-    there are any. No case of it may stand in what the version was trained on. Where another version
-    is in production, the newest comparison with that one, of the same cases, has to pass.
+    Its newest evaluation that had a threshold to reach, named after the model, has to pass. No case
+    of it may stand in what the version was trained on. Where it was held against a baseline, it may
+    not have failed. Where another version is in production, the newest comparison with that one, of
+    the same cases, has to pass.
     """
     asked = {"model": wanted.model, "names": [wanted.name, wanted.model]}
     evaluated = _newest(log, _EVALUATION, asked, EvaluationFinished)
@@ -74,16 +80,25 @@ def judge(log: "EventLog", wanted: "Version", serving: "Version | None") -> Evid
         compared = _newest(log, _COMPARISON, pair, EvaluationsCompared)
     seen = {"trained_on": wanted.dataset_digest, "split": wanted.split, **cases}
     checked = _newest(log, _CONTAMINATION, seen, ContaminationChecked)
+    held = _newest(log, _BASELINE, {"stream": evaluated.stream}, EvaluationsCompared)
     against = (
         _missed(evaluated)
         or _contaminated(evaluated, checked, wanted)
         or (_worse(evaluated, compared, serving) if serving else None)
+        or (
+            f"held against its baseline: {held.reason}" if held and held.outcome == "fail" else None
+        )
     )
     told = [_figures(evaluated), *([compared.reason] if compared else [])]
     return Evidence(against, "; ".join(told), compared.event_id if compared else None)
 
 
 def _missed(evaluated: EvaluationFinished) -> str | None:
+    if not evaluated.thresholds:
+        return (
+            f"its evaluation by {evaluated.dataset} had nothing to reach: set `evaluation.at_least` "
+            "in its recipe, or run `tracemill evals run` with --min FIGURE=VALUE"
+        )
     if evaluated.outcome == "pass":
         return None
     return (

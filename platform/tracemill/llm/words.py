@@ -65,12 +65,16 @@ def words(text: str, language: str | None = ENGLISH) -> list[str]:
     return [form for raw in raw_words(text) for form in forms(raw, language)]
 
 
-@cache
 def identity() -> str:
     """Of what decides which words a text has."""
+    return f"{VERSION} PyStemmer {_stemmers()}"
+
+
+@cache
+def _stemmers() -> str:
     from importlib.metadata import version
 
-    return f"{VERSION} PyStemmer {version('PyStemmer')}"
+    return version("PyStemmer")
 
 
 def raw_words(text: str) -> list[str]:
