@@ -19,7 +19,7 @@ demo: $(SYNCED) ## from nothing to answers: harvest, build every asset, ask, say
 	@$(BIN)/tracemill demo
 
 test: $(SYNCED) ## run the tests; ARGS="tests/log -x" runs some of them
-	@$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 dev: $(SYNCED) ## open the Dagster UI: assets, runs, schedules, checks
 	@$(BIN)/tracemill ui
