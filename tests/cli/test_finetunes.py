@@ -123,3 +123,15 @@ def test_who_leaves_is_told_how_to_come_back(settings: Settings, tmp_path: Path)
     assert not known.ended
     ran = spawned(str(TRACEMILL), "finetune", "cancel", known.job_id, "--json")
     assert ran.code == 0, ran.err
+
+
+def test_who_trains_is_told_with_prices_and_ends_before_any_key_is_there(
+    run: Run, settings: Settings
+) -> None:
+    listed = {each["trainer"]: each for each in run("finetune", "trainers", "--json").lines}
+    assert [each["name"] for each in listed["local"]["models"]] == ["classify", "lm"]
+    assert listed["subprocess"]["models"] == []
+    assert {"openai", "azure", "together", "fireworks"} < listed.keys()
+    shown = run("finetune", "trainers").out
+    assert "2027-01-14" in shown
+    assert "OpenAI takes its last new fine-tuning jobs on 6 January 2027" in shown

@@ -25,6 +25,7 @@ from tracemill.cli import (
     prompts,
     questions,
     records,
+    trainers,
     validate,
     warehouse,
 )
@@ -66,6 +67,7 @@ for command in (records.quarantine, records.explain):
 collection.app.command()(evaluation.evaluate)
 app.add_typer(collection.app, name="collections", rich_help_panel="Work")
 app.add_typer(evals.app, name="evals", rich_help_panel="Work")
+finetunes.app.command()(trainers.trainers)
 app.add_typer(finetunes.app, name="finetune", rich_help_panel="Work")
 app.add_typer(models.app, name="models", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
