@@ -12,7 +12,9 @@ from hypothesis import settings
 assert "numpy" not in sys.modules
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-settings.register_profile("suite", parent=settings(), max_examples=30)
+# TRACEMILL_TEST_FULL=1 takes longer, and looks at more examples and more kills.
+FULL = bool(os.environ.get("TRACEMILL_TEST_FULL"))
+settings.register_profile("suite", parent=settings(), max_examples=100 if FULL else 30)
 settings.load_profile("suite")
 
 # A shell's background job ignores ctrl-C, and so would every process that a test starts.
@@ -24,6 +26,7 @@ LONGEST_FIRST = (
     *("assets/test_models", "assets/test_collection_assets", "finetune/test_finetune_kill"),
     *("quality/test_contracts", "llm/test_batches", "assets/test_materialize"),
     *("corpus/test_installed", "llm/test_killed", "finetune/test_hosted_killed"),
+    "tests/test_pytest_plugin",
 )
 
 
