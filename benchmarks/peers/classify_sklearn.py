@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
+from sklearn.feature_extraction.text import TfidfVectorizer  # pyright: ignore[reportMissingImports]
+from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingImports]
+from sklearn.pipeline import make_pipeline, make_union  # pyright: ignore[reportMissingImports]
 
 
 def read(path: str) -> tuple[list[str], list[str]]:
