@@ -307,8 +307,10 @@ def _of_base(
     actor: str,
 ) -> float:
     """What the base model takes for a byte of the same cases; without a base, all that a byte has."""
+    from tracemill.finetune.local import python_help
     from tracemill.llm.trained.artefact import folder_of, load
 
+    python_help.base(settings.models)  # It may have been deleted.
     base = load(folder_of(settings.models, name, version.digest)).about["base"]
     if not base:
         return 8.0

@@ -170,6 +170,21 @@ def test_a_model_that_was_deleted_is_trained_again_to_the_same_bytes(settings: S
     assert (settings.models / NAME / version.digest[:16] / "model.json").is_file()
 
 
+def test_a_language_model_has_to_beat_its_base_on_the_same_cases(settings: Settings) -> None:
+    (settings.raw_models / f"{NAME}.yaml").unlink()
+    (settings.raw_models / "writer.yaml").write_text("method: lm\n")
+    run(settings)
+    with EventLog.open(settings) as log:
+        (version,) = versions(log, "writer")
+    assert version.state == "production"
+    done = {each.model: each for each in happened(settings, EvaluationFinished)}
+    base = next(each for model, each in done.items() if model.startswith("ft:local:python-help:"))
+    ours = done[version.model]
+    assert ours.thresholds == {"bits_per_byte": base.metrics["bits_per_byte"].value}
+    assert ours.metrics["bits_per_byte"].high < base.metrics["bits_per_byte"].low
+    assert ours.dataset_digest == base.dataset_digest
+
+
 # What is worse is refused
 
 

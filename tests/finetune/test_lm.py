@@ -293,7 +293,7 @@ def test_the_base_is_kept_and_named_and_has_its_say(
     result, _ = trained(training, validation, folder, base=True)
     kept = base(tmp_path)
     assert only(folder).about["base"] == {"name": "python-help", "digest": kept.digest}
-    assert artefact.folder_of(tmp_path, "base", kept.digest).is_dir()
+    assert artefact.folder_of(tmp_path, "python-help", kept.digest).is_dir()
     assert base(None).digest == kept.digest
     logs = ngram.log_probs(kept, [dialogue(n) for n in range(151, 190, 2)])
     assert -np.concatenate(logs).mean() == pytest.approx(result.metrics["base_bits_per_byte"])

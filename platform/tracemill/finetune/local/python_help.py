@@ -15,9 +15,8 @@ from tracemill.llm.trained import artefact, ngram
 from tracemill.llm.trained.artefact import Artefact
 from tracemill.llm.trained.conversation import Conversation
 
-MODEL = "base"
-"""What it is called among the models."""
 NAME = "python-help"
+"""What it is called among the models."""
 _ORDER = 6
 _MOST = 1_000_000
 _VERSION = "1"
@@ -25,7 +24,7 @@ _VERSION = "1"
 
 
 def base(models: Path | None = None) -> Artefact:
-    """The base model; it can be served as `ft:local:base:<digest>` where it is kept.
+    """The base model; it can be served as `ft:local:python-help:<digest>` where it is kept.
 
     Args:
         models: the folder of all models, where it is kept once it is made; None keeps nothing.
@@ -35,14 +34,14 @@ def base(models: Path | None = None) -> Artefact:
             return base(Path(aside))
     texts = _texts()
     named = hashlib.sha256("\0".join([_VERSION, *texts, *texts.values()]).encode()).hexdigest()[:16]
-    known = models / MODEL / f"of-{named}"
+    known = models / NAME / f"of-{named}"
     if not known.exists():
         with tempfile.TemporaryDirectory() as aside:
             _make(texts, Path(aside))
-            digest = artefact.publish(Path(aside), models, MODEL)
+            digest = artefact.publish(Path(aside), models, NAME)
         write_text_atomically(known, digest)
     digest = known.read_text(encoding="ascii")
-    return artefact.load(artefact.folder_of(models, MODEL, digest), digest)
+    return artefact.load(artefact.folder_of(models, NAME, digest), digest)
 
 
 def _make(texts: dict[str, str], folder: Path) -> None:
