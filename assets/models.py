@@ -158,10 +158,13 @@ def _none_yet(name: str, job: "JobState | None") -> Made:
 
 def _ended(warehouse: Warehouse, name: str) -> str:
     """The jobs of a model that have ended: with one more there may be a version more."""
-    from tracemill.finetune.job import states
-
     with warehouse.open_log() as log:
-        return " ".join(each.job_id for each in states(log) if each.name == name and each.ended)
+        ended = log.sql(
+            "SELECT job_id FROM finetunes WHERE name = $name AND ended_at IS NOT NULL "
+            "ORDER BY requested_at",
+            {"name": name},
+        )
+    return " ".join(ended["job_id"])
 
 
 def _pages(log: "EventLog", made: list[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from tracemill.cli.output import plain, print_facts, print_json, print_lines
 from tracemill.errors import InputError, TracemillError, UsageError
 
 if TYPE_CHECKING:
+    from tracemill.events import FineTuneRequested
     from tracemill.finetune.job import JobState
     from tracemill.finetune.recipe import FineTune
     from tracemill.llm.client import Client
@@ -108,14 +109,16 @@ def start(
       tracemill finetune start routing --recipe experiments/larger.yaml --again
     """
     from tracemill.finetune import jobs
+    from tracemill.finetune.request import asked, same
 
     with _opened(warehouse) as opened:
         log, settings, client = opened
         wanted = _recipe(settings, name, recipe)
-        if again or not _known(opened, name, wanted):
-            _agree(opened, name, wanted, yes=yes)
-        actor = "tracemill finetune start"
-        job_id = jobs.request(log, settings, name, wanted, actor=actor, again=again)
+        event = asked(settings, name, wanted, "tracemill finetune start")
+        # What was asked for before was agreed to then.
+        if again or same(log, settings, event) is None:
+            _agree(opened, event, yes=yes)
+        job_id = jobs.begin(log, settings, event, again=again)
         if wait:
             _follow(opened, job_id, as_json=as_json)
             return
@@ -208,21 +211,12 @@ def _recipe(settings: "Settings", name: str, path: Path | None) -> "FineTune":
     )
 
 
-def _known(opened: Opened, name: str, recipe: "FineTune") -> bool:
-    """Whether this was asked for before: then nothing new is sent, or it was agreed to."""
-    from tracemill.finetune.request import asked, same
-
-    return same(opened.log, opened.settings, asked(opened.settings, name, recipe)) is not None
-
-
-def _agree(opened: Opened, name: str, recipe: "FineTune", *, yes: bool) -> None:
+def _agree(opened: Opened, event: "FineTuneRequested", *, yes: bool) -> None:
     """Show what it takes; where that is money, somebody has to say yes."""
     from tracemill.finetune.job import fold
     from tracemill.finetune.providers.table import HERE, trainer
-    from tracemill.finetune.request import asked
     from tracemill.finetune.steps import spec
 
-    event = asked(opened.settings, name, recipe)
     known = fold([_unrecorded(event)])
     assert known
     provider = trainer(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tracemill.errors import CallFailed, InputError, UsageError, VersionConflict
-from tracemill.events import FineTuneSucceeded, Happened
+from tracemill.events import FineTuneRequested, FineTuneSucceeded, Happened
 from tracemill.files import only_one_writer
 from tracemill.finetune.job import JobState, state
 from tracemill.finetune.news import cancelled, failed, news, registered, stopping
@@ -60,7 +60,13 @@ def request(
 
     Raises `UsageError` and `InputError` for a recipe that cannot be followed.
     """
-    event = asked(settings, name, recipe, actor)
+    return begin(log, settings, asked(settings, name, recipe, actor), again=again)
+
+
+def begin(
+    log: "EventLog", settings: Settings, event: FineTuneRequested, *, again: bool = False
+) -> str:
+    """`request`, where `request.asked` was called before: examples are not written twice."""
     lock = settings.models / "jobs" / "requests.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with only_one_writer(lock):

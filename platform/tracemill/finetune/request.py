@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = {True: 3_600.0, False: 172_800.0}
 """For trainers here, and for those elsewhere."""
-OURS = ("examples", "jobs")
-"""Folders beside those of the models."""
+OURS = ("examples", "jobs", "python-help")
+"""Folders beside those of the models, the base of language models among them."""
 FIXED = frozenset(
     (
         *("model", "base_model", "method", "seed", "suffix", "name", "job_id", "command"),
