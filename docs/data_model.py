@@ -40,6 +40,8 @@ as text, `Label` a text of up to 200 characters on one line, `Utc` a time with i
 """
 MADE_BY_THE_LOG = {
     "kind": "What happened; it decides the fields.",
+    "finish_reason": "Why the model stopped: of several choices `content_filter` and `refusal` first.",
+    "usage_estimated": "True where the provider gave no counts and ours stand in.",
     "payload": "The event's remaining fields, as JSON text: `payload ->> '$.text'`.",
 }
 

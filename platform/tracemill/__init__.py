@@ -3,6 +3,7 @@
 The map, from the top down; each layer imports only what stands below it:
 
     cli          the command line, thin          pytest_plugin   tests of what models answer
+    analysis     what notebooks ask of a warehouse    operations    alerts, copies, forgetting a person
     quality      evaluations, baselines, contracts, snapshots
     retrieval    documents to an index; questions to answers that cite
     finetune     a split to a model, and which version of it is in production
@@ -12,7 +13,7 @@ The map, from the top down; each layer imports only what stands below it:
     events       everything that can happen, one class each
     messages     what goes to a model and what comes back
     settings     where things are          files   whole or absent          pii   what must not be kept
-    intervals    how sure a figure is
+    intervals    how sure a figure is      detection   what stands out from its past
     errors       every exception we raise
 
 Names are loaded when they are first used, so that importing tracemill costs next to nothing.

@@ -261,6 +261,8 @@ class Asked(Value):
     conversation_id: str | None = Field(default=None, max_length=200)
     user_id: str | None = Field(default=None, max_length=200)
     """The end user on whose behalf the call is made."""
+    key_id: str | None = Field(default=None, max_length=200)
+    """The key of yours that the call is made with, by its name; never the key itself."""
     prompt_name: str | None = Field(default=None, max_length=200)
     """The registered prompt that the messages were rendered from."""
     prompt_version: str | None = Field(default=None, max_length=200)

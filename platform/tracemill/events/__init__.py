@@ -68,12 +68,22 @@ from tracemill.events.finetunes import (
     TrainingData,
 )
 from tracemill.events.happened import Happened, Id, Label, Usd, Utc, new_id
-from tracemill.events.log import (
-    LogTailLost,
+from tracemill.events.log import EventRemoved, LogErased, LogTailLost, PersonForgotten, Positions
+from tracemill.events.operations import (
+    AlertAcknowledged,
+    AlertDelivered,
+    AlertRaised,
+    AlertResolved,
+    BackupMade,
 )
 
 __all__ = [
     "KINDS",
+    "AlertAcknowledged",
+    "AlertDelivered",
+    "AlertRaised",
+    "AlertResolved",
+    "BackupMade",
     "BaselineSet",
     "BatchCollected",
     "BatchProgressed",
@@ -86,6 +96,7 @@ __all__ = [
     "EvaluationFinished",
     "EvaluationsCompared",
     "Event",
+    "EventRemoved",
     "Expected",
     "FeedbackGiven",
     "FineTuneCancelled",
@@ -112,6 +123,7 @@ __all__ = [
     "LlmCallFinished",
     "LlmCallRetried",
     "LlmCallStarted",
+    "LogErased",
     "LogTailLost",
     "Measured",
     "ModelPromoted",
@@ -119,6 +131,8 @@ __all__ = [
     "ModelRetired",
     "ModelRolledBack",
     "Outcome",
+    "PersonForgotten",
+    "Positions",
     "PromotionRefused",
     "PromptLabelMoved",
     "PromptVersionAdded",
@@ -177,7 +191,15 @@ Event = Annotated[
     | BaselineSet
     | EvaluationsCompared
     | ContaminationChecked
-    | LogTailLost,
+    | AlertRaised
+    | AlertDelivered
+    | AlertAcknowledged
+    | AlertResolved
+    | BackupMade
+    | LogTailLost
+    | LogErased
+    | EventRemoved
+    | PersonForgotten,
     Field(discriminator="kind"),
 ]
 """Every event. The tag decides the class, so reading never tries one class after another."""

@@ -27,6 +27,10 @@ class LlmCall(Happened):
     """The registered prompt that the messages were rendered from."""
     prompt_version: Label | None = None
     """Its version, a digest of its content."""
+    key_id: Label | None = None
+    """The key that the call was made with, by its name; never the key itself."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    """Tags of the request; on its end as well, so that sums by tag need no join."""
 
     @property
     def stream(self) -> str:
@@ -176,8 +180,6 @@ class LlmCallCached(LlmCall):
     """What the same call would have cost; None where no price is known."""
     latency_ms: float = Field(ge=0)
     """Time spent on the look-up, in milliseconds."""
-    metadata: dict[str, str] = Field(default_factory=dict)
-    """Tags of the request."""
 
 
 class BreakerChanged(Happened):

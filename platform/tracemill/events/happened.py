@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import uuid_utils
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
@@ -63,6 +63,8 @@ class Happened(Value):
     """Shared by all events of one piece of work, such as one build."""
     causation_id: Label | None = None
     """The `event_id` that led to this one."""
+    erased: Literal[True] | None = None
+    """True where texts and names were removed later; `log.erased` says when and why."""
 
     @property
     def stream(self) -> str:

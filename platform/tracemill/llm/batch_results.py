@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from tracemill import prices
 from tracemill.errors import CallFailed, VersionConflict
@@ -80,7 +80,13 @@ def fail_calls(
 def running_calls(log: "EventLog", known: BatchState) -> About:
     """The calls that have begun and not ended, in the order of the requests."""
     rows = log.arrow(_RUNNING, [known.position, _streams(known)]).to_pylist()
-    found = {row["stream"]: {name: row[name] for name in _SHARED} for row in rows}
+    found = {
+        row["stream"]: {
+            **{name: row[name] for name in _SHARED},
+            "metadata": from_json(row["metadata"] or "{}"),
+        }
+        for row in rows
+    }
     return {
         call_id: {**found[f"call:{call_id}"], "call_id": call_id}
         for call_id in known.calls.values()
@@ -289,9 +295,14 @@ SELECT
   any_value(conversation_id) AS conversation_id,
   any_value(user_id) AS user_id,
   any_value(prompt_name) AS prompt_name,
-  any_value(prompt_version) AS prompt_version
+  any_value(prompt_version) AS prompt_version,
+  any_value(key_id) AS key_id,
+  any_value(payload -> '$.metadata')::VARCHAR AS metadata
 {_OF_BATCH}
 GROUP BY stream HAVING max(version) = 1
 """
 _ENDED = f"SELECT kind, count(*) AS calls {_OF_BATCH} AND version = 2 GROUP BY kind"
-_SHARED = ("causation_id", "conversation_id", "user_id", "prompt_name", "prompt_version")
+_SHARED = (
+    *("causation_id", "conversation_id", "user_id", "prompt_name", "prompt_version"),
+    "key_id",
+)

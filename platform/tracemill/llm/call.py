@@ -100,6 +100,8 @@ class Call:
             "user_id": _name(asked.user_id),
             "prompt_name": _name(asked.prompt_name),
             "prompt_version": _name(asked.prompt_version),
+            "key_id": _name(asked.key_id),
+            "metadata": asked.metadata,
             "actor": ids.actor,
             "correlation_id": ids.correlation_id,
             "trace_id": ids.trace_id,
@@ -126,7 +128,6 @@ class Call:
             LlmCallCached(
                 **self.about,
                 messages=self._asked.messages,
-                metadata=self._asked.metadata,
                 causation_id=self._causation_id,
                 cached_call_id=stored.call_id,
                 saved_usd=stored.cost_usd,

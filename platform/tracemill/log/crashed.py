@@ -37,6 +37,7 @@ _SAME = (
     "user_id",
     "prompt_name",
     "prompt_version",
+    "key_id",
 )
 
 
@@ -57,9 +58,11 @@ def close_crashed(log: "EventLog") -> int:
 
 
 def _crashed(row: dict[str, Any], process: str) -> Happened:
+    payload = from_json(row["payload"])
     return LlmCallCrashed(
         call_id=row["stream"].removeprefix("call:"),
-        operation=from_json(row["payload"])["operation"],
+        operation=payload["operation"],
+        metadata=payload.get("metadata", {}),
         causation_id=row["event_id"],
         process=process,
         **{name: row[name] for name in _SAME},

@@ -50,6 +50,14 @@ HOT = {
     "user_id": "VARCHAR",
     "prompt_name": "VARCHAR",
     "prompt_version": "VARCHAR",
+    "operation": "VARCHAR",
+    "key_id": "VARCHAR",
+    "metadata": "VARCHAR",
+    "attempts": "BIGINT",
+    "time_to_first_chunk_ms": "DOUBLE",
+    "finish_reason": "VARCHAR",
+    "usage_estimated": "BOOLEAN",
+    "saved_usd": "DECIMAL(18,9)",
 }
 """Typed columns beside the payload, with their DuckDB types; NULL where an event lacks the field."""
 
@@ -139,7 +147,7 @@ _envelope: Callable[[Happened], tuple[Any, ...]] = attrgetter(*ENVELOPE)
 def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
     """A function that reads the hot columns of this class of events."""
     usage = Usage.model_fields if "usage" in cls.model_fields else {}
-    getters = [
+    getters: list[Callable[[Any], Any] | None] = [
         attrgetter(name)
         if name in cls.model_fields
         else attrgetter(f"usage.{name}")
@@ -147,16 +155,34 @@ def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
         else None
         for name in HOT
     ]
-    cost, billed = list(HOT).index("cost_usd"), list(HOT).index("billed")
+    columns = list(HOT)
+    if usage:
+        getters[columns.index("usage_estimated")] = lambda event: int(event.usage.estimated)
+    if "finish_reasons" in cls.model_fields:
+        getters[columns.index("finish_reason")] = _finish_reason
+    money = [columns.index(name) for name in ("cost_usd", "saved_usd")]
+    json = [columns.index(name) for name in ("billed", "metadata")]
 
     def read(event: Happened) -> list[Any]:
         values: list[Any] = [get and get(event) for get in getters]
-        usd: Decimal | None = values[cost]
-        values[cost] = None if usd is None else int((usd * _NANO).to_integral_value())
-        values[billed] = to_json(values[billed]).decode() if values[billed] else None
+        for i in money:
+            usd: Decimal | None = values[i]
+            values[i] = None if usd is None else int((usd * _NANO).to_integral_value())
+        for i in json:
+            values[i] = to_json(values[i]).decode() if values[i] else None
         return values
 
     return read
+
+
+def _finish_reason(event: Any) -> str | None:
+    """Of several choices, the one that gave no good answer."""
+    reasons: tuple[str, ...] = event.finish_reasons
+    if "content_filter" in reasons:
+        return "content_filter"
+    if "refusal" in reasons or event.refusal is not None:
+        return "refusal"
+    return reasons[0] if reasons else None
 
 
 def microseconds(moment: datetime) -> int:
@@ -257,6 +283,7 @@ def arrow_schema() -> "pa.Schema":
         "BLOB": pa.binary(16),
         "TIMESTAMP": pa.timestamp("us"),
         "DECIMAL(18,9)": pa.decimal128(18, 9),
+        "BOOLEAN": pa.bool_(),
     }
     return pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
 
@@ -270,6 +297,8 @@ def _array(name: str, kind: str, values: list[Any]) -> "pa.Array[Any]":
         return _decimals(values)
     if kind == "TIMESTAMP":
         return pa.array(values, pa.int64()).cast(pa.timestamp("us"))
+    if kind == "BOOLEAN":
+        return pa.array(values, pa.int8()).cast(pa.bool_())
     return pa.array(values, arrow_schema().field(name).type)
 
 
@@ -297,6 +326,8 @@ def to_journal(table: "pa.Table") -> list[tuple[Any, ...]]:
             columns.append(column.cast(pa.int64()).to_pylist())
         elif kind == "DECIMAL(18,9)":
             columns.append([v and int(v * _NANO) for v in column.to_pylist()])
+        elif kind == "BOOLEAN":
+            columns.append(column.cast(pa.int8()).to_pylist())
         else:
             columns.append(column.to_pylist())
     return list(zip(*columns, strict=True))

@@ -23,6 +23,7 @@ _SQLITE_TYPES = {
     "DECIMAL(18,9)": "INTEGER",  # nano-dollars
     "DOUBLE": "REAL",
     "BLOB": "BLOB",
+    "BOOLEAN": "INTEGER",
 }
 _TYPED = {name: f"{name} {_SQLITE_TYPES[kind]}" for name, kind in COLUMNS.items()}
 _COLUMNS = ", ".join(COLUMNS)

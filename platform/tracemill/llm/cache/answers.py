@@ -12,7 +12,14 @@ from tracemill.messages import Reasoning, Request, Response, Text, parts_of
 
 NOT_IN_KEY = frozenset(
     {
-        *("metadata", "conversation_id", "user_id", "prompt_name", "prompt_version"),  # labels
+        *(
+            "metadata",
+            "conversation_id",
+            "user_id",
+            "key_id",
+            "prompt_name",
+            "prompt_version",
+        ),  # labels
         "stream",  # how the answer travels
         *("service_tier", "prompt_cache"),  # what it costs and how soon it comes
     }

@@ -1,0 +1,1 @@
+"""What keeps a warehouse well: alerts, retention, copies, and forgetting a person."""
