@@ -157,6 +157,26 @@ class Settings(BaseSettings):
         return self.evals or self.warehouse.parent / "evals"
 
     @property
+    def raw_alerts(self) -> Path:
+        """The rules of alerts; it may be missing."""
+        return self.warehouse / "raw" / "alerts.yaml"
+
+    @property
+    def raw_retention(self) -> Path:
+        """How long the log keeps what; it may be missing: then for ever."""
+        return self.warehouse / "raw" / "retention.yaml"
+
+    @property
+    def backups(self) -> Path:
+        """Copies of the log: a folder for each."""
+        return self.warehouse / "backups"
+
+    @property
+    def daily(self) -> Path:
+        """Tables of the log by day: a folder for each table, a file for each day."""
+        return self.reports / "daily"
+
+    @property
     def cache(self) -> Path:
         return self.warehouse / "cache"
 
