@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracemill.analysis.opened import open
     from tracemill.llm.client import Client
     from tracemill.log import EventLog
     from tracemill.messages import Message, Request, Response, Usage
@@ -36,9 +37,10 @@ _HOMES = {
     "Response": "tracemill.messages",
     "Settings": "tracemill.settings",
     "Usage": "tracemill.messages",
+    "open": "tracemill.analysis.opened",
 }
 
-__all__ = ["Client", "EventLog", "Message", "Request", "Response", "Settings", "Usage"]
+__all__ = ["Client", "EventLog", "Message", "Request", "Response", "Settings", "Usage", "open"]
 
 
 def __getattr__(name: str) -> Any:

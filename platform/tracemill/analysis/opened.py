@@ -1,0 +1,157 @@
+"""`tracemill.open()`: a warehouse as a notebook holds it, with the questions that people ask first.
+
+Questions about money and failures are in `spending`, replays and lineage in modules of their own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracemill.errors import WarehouseNotFound
+from tracemill.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tracemill.analysis.failures import Failures
+    from tracemill.analysis.period import Moment
+    from tracemill.analysis.table import Table
+    from tracemill.log import EventLog
+    from tracemill.log.reading import Parameters
+
+
+def open(start: Path | str | None = None) -> "Opened":
+    """The warehouse that `start` is, or else the nearest one from there upward.
+
+    Args:
+        start: a warehouse, or a folder to look from; None: the current one. `TRACEMILL_WAREHOUSE`
+            goes before any folder that is not itself a warehouse.
+
+    Raises `WarehouseNotFound`.
+    """
+    folder = None if start is None else Path(start).expanduser().absolute()
+    if folder is not None and (folder / "log").is_dir() and (folder / "README.md").is_file():
+        settings = Settings(warehouse=folder)
+    else:
+        settings = Settings.find(folder)
+    if not settings.warehouse.is_dir():
+        raise WarehouseNotFound(
+            f"no warehouse at {settings.warehouse}: `tracemill init` makes one, "
+            "TRACEMILL_WAREHOUSE names another"
+        )
+    from tracemill.log import EventLog
+
+    return Opened(settings, EventLog.open(settings))
+
+
+@dataclass(frozen=True, repr=False)
+class Opened:
+    """A warehouse that is asked."""
+
+    settings: Settings
+    log: "EventLog"
+
+    def __repr__(self) -> str:
+        return f"{self.settings.warehouse}: {self.log.position():,} events"
+
+    def sql(
+        self, query: str, parameters: "Parameters | None" = None, *, until: int | None = None
+    ) -> "pl.DataFrame":
+        """Ask in SQL, over `events` and the views; see `EventLog.sql`."""
+        return self.log.sql(query, parameters, until=until)
+
+    def calls(
+        self,
+        since: "Moment | None" = None,
+        until: "Moment | None" = None,
+        *,
+        model: str | None = None,
+        status: str | None = None,
+        user: str | None = None,
+        conversation: str | None = None,
+        tag: str | None = None,
+        prompt: str | None = None,
+        limit: int = 1000,
+    ) -> "Table":
+        """Calls that began in the period, the newest first; columns as the view `calls`.
+
+        Args:
+            since: the beginning: `7d`, `2026-11-01`, a date, an aware datetime.
+            until: the end, which is not part of it.
+            model: as it was asked for.
+            status: running, finished, failed, aborted, crashed or cached.
+            user: the end user.
+            conversation: its id.
+            tag: NAME=VALUE, or NAME for all calls that have it.
+            prompt: a registered prompt, as NAME or NAME@VERSION.
+            limit: how many at most.
+        """
+        from tracemill.analysis import spending
+        from tracemill.analysis.period import period
+
+        asked = {
+            "model": model,
+            "status": status,
+            "user": user,
+            "conversation": conversation,
+            "tag": tag,
+            "prompt": prompt,
+        }
+        return spending.calls(self.log, period(since, until), asked, limit)
+
+    def costs(
+        self,
+        by: str | Sequence[str] = ("day", "model"),
+        since: "Moment | None" = None,
+        until: "Moment | None" = None,
+    ) -> "Table":
+        """What calls that ended in the period cost, by the shipped prices of their day.
+
+        Args:
+            by: one or several of day, week, month, model, provider, key, user, prompt,
+                prompt_version, operation, status, and `tag:NAME`.
+            since: the beginning: `7d`, `2026-11-01`, a date, an aware datetime.
+            until: the end, which is not part of it.
+
+        Raises `UsageError` for another word in `by`.
+        """
+        from tracemill.analysis import spending
+        from tracemill.analysis.period import period
+
+        return spending.costs(self.log, by, period(since, until))
+
+    def latency(
+        self,
+        by: str | Sequence[str] = ("model",),
+        since: "Moment | None" = None,
+        until: "Moment | None" = None,
+    ) -> "Table":
+        """How long answers took, in milliseconds: percentiles of finished calls; as `costs`."""
+        from tracemill.analysis import spending
+        from tracemill.analysis.period import period
+
+        return spending.latency(self.log, by, period(since, until))
+
+    def errors(
+        self,
+        by: str | Sequence[str] = ("model",),
+        since: "Moment | None" = None,
+        until: "Moment | None" = None,
+    ) -> "Table":
+        """Which share of calls failed, with Wilson's interval for 95 %; as `costs`.
+
+        `by` may hold `error_type` too: then the share is of all calls of the other keys. A stream
+        that its reader stopped did not fail; calls that the cache answered count as calls.
+        """
+        from tracemill.analysis import spending
+        from tracemill.analysis.period import period
+
+        return spending.errors(self.log, by, period(since, until))
+
+    @property
+    def failures(self) -> "Failures":
+        """Failures like this one, and clusters of them."""
+        from tracemill.analysis.failures import Failures
+
+        return Failures(self.log)

@@ -1,0 +1,450 @@
+"""The house style of plots: matplotlib, one look, and under every title unit, period and n.
+
+Figures are objects without global state, drawn with fixed margins that labels fit into, as a layout
+engine draws twice. Where there is nothing, a plot says so in words instead of empty axes.
+"""
+# matplotlib's types are partial:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from tracemill.analysis.table import Drawing, Table, told
+from tracemill.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, ACCENT, FAINT = "#1f2933", "#2b6cb0", "#cbd2d9"
+COLOURS = (ACCENT, "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Told apart by colour-blind people too (Okabe and Ito 2008), the first darker."""
+REST = "#9aa5b1"
+"""Of what is gathered in `others`."""
+MOST_BARS = 20
+OTHERS = "others"
+_WIDTH, _LETTER, _LONGEST = 7.6, 0.083, 34
+
+
+def figure(
+    title: str,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+    *,
+    left: float = 0.85,
+    right: float = 0.25,
+    height: float = 3.2,
+) -> "tuple[Figure, Axes]":
+    """Axes with a title, and unit, period and n below it; `left`, `right`, `height` in inches.
+
+    Raises `UsageError` where matplotlib is not installed.
+    """
+    above, below = 0.62, 0.55
+    drawn = _figure_class()(figsize=(_WIDTH, height))
+    drawn.subplots_adjust(left / _WIDTH, below / height, 1 - right / _WIDTH, 1 - above / height)
+    top = 1 - 0.1 / height
+    drawn.text(
+        0.12 / _WIDTH, top, _cut(title, 76), va="top", color=INK, fontsize=11.5, weight="bold"
+    )
+    drawn.text(
+        0.12 / _WIDTH,
+        1 - 0.32 / height,
+        told(unit, period, n, of),
+        va="top",
+        color=INK,
+        fontsize=8.5,
+        alpha=0.75,
+    )
+    axes = drawn.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=8.5)
+    return drawn, axes
+
+
+def nothing(
+    title: str, unit: str, period: str, n: int, of: str = "calls", why: str = ""
+) -> "Figure":
+    """What is shown where there is nothing to draw."""
+    drawn, axes = figure(title, unit, period, n, of, height=1.5, left=0.12)
+    axes.set_axis_off()
+    words = f"nothing to show: {why or f'no {of} in this period'}"
+    axes.text(0, 0.5, words, transform=axes.transAxes, color=INK, va="center")
+    return drawn
+
+
+def bars(
+    title: str,
+    labels: Sequence[str],
+    values: Sequence[float],
+    *,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+) -> "Figure":
+    """A horizontal bar for each label, the first on top; those behind the 20th in one bar."""
+    if not labels:
+        return nothing(title, unit, period, n, of)
+    names, lengths = [_cut(label) for label in labels], [float(value) for value in values]
+    if len(names) > MOST_BARS:
+        rest = len(names) - MOST_BARS + 1
+        names = [*names[: MOST_BARS - 1], f"{rest:,} {OTHERS}"]
+        lengths = [*lengths[: MOST_BARS - 1], sum(lengths[MOST_BARS - 1 :])]
+    drawn, axes = figure(title, unit, period, n, of, **_room(names))
+    colours = [REST if name.endswith(f" {OTHERS}") else ACCENT for name in names]
+    shown = axes.barh(range(len(names)), lengths, color=colours, height=0.7)
+    axes.bar_label(
+        shown, labels=[_figure(value) for value in lengths], padding=4, color=INK, fontsize=8.5
+    )
+    _rows(axes, names)
+    axes.margins(x=0.14)
+    axes.set_xlabel(unit, color=INK, fontsize=9)
+    return drawn
+
+
+def stacked(
+    title: str,
+    places: Sequence[Any],
+    series: "dict[str, Sequence[float]]",
+    *,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+) -> "Figure":
+    """A bar for each place, such as a day, in parts; the largest series have colours."""
+    if not places or not series:
+        return nothing(title, unit, period, n, of)
+    parts = gathered(series)
+    drawn, axes = figure(title, unit, period, n, of, right=_legend_room(parts))
+    width, base = _bar_width(places), [0.0] * len(places)
+    for colour, (name, values) in zip(_colours(parts), parts.items(), strict=True):
+        axes.bar(places, values, width=width, bottom=base, color=colour, label=name)
+        base = [b + v for b, v in zip(base, values, strict=True)]
+    _finish(axes, parts, unit, places)
+    return drawn
+
+
+def lines(
+    title: str,
+    places: Sequence[Any],
+    series: "dict[str, Sequence[float | None]]",
+    *,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+    x_unit: str = "",
+    bands: "dict[str, tuple[Sequence[float], Sequence[float]]] | None" = None,
+    marks: Sequence[tuple[Any, float, str]] = (),
+) -> "Figure":
+    """A line for each series; None leaves a gap.
+
+    Args:
+        title: of the plot.
+        places: along the axis: days, moments or numbers.
+        series: name -> values, one for each place. Of more than six the largest are shown.
+        unit: of the values.
+        period: from when to when.
+        n: how many `of` they are made of.
+        of: what n counts.
+        x_unit: of the places, where they are no times.
+        bands: name -> (lower, upper), drawn pale in the colour of the series.
+        marks: (place, value, words), drawn as red rings with their words.
+    """
+    known = {name: values for name, values in series.items() if any(v is not None for v in values)}
+    if not places or not known:
+        return nothing(title, unit, period, n, of)
+    chosen = _largest(known)
+    drawn, axes = figure(title, unit, period, n, of, right=_legend_room(chosen))
+    for colour, (name, values) in zip(_colours(chosen), chosen.items(), strict=True):
+        gaps = [math.nan if value is None else float(value) for value in values]
+        axes.plot(places, gaps, color=colour, label=name, linewidth=1.6, marker="o", markersize=3)
+        if bands and name in bands:
+            axes.fill_between(places, *bands[name], color=colour, alpha=0.18, linewidth=0)
+    for place, value, words in marks:
+        axes.plot(place, value, "o", color="#d55e00", fillstyle="none", markersize=10)
+        axes.annotate(
+            words, (place, value), (0, 9), textcoords="offset points", ha="center",
+            color=INK, fontsize=8,
+        )  # fmt: skip
+    _finish(axes, chosen, unit, places)
+    if x_unit:
+        axes.set_xlabel(x_unit, color=INK, fontsize=9)
+    return drawn
+
+
+def intervals(
+    title: str,
+    rows: Sequence[tuple[str, float, float, float]],
+    *,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+    mark: float | None = None,
+) -> "Figure":
+    """Figures as points with their intervals: label, value, low, high; the first row on top.
+
+    `mark` is a value that they are held against. The first 20 are shown.
+    """
+    rows = [row for row in rows if all(math.isfinite(value) for value in row[1:])]
+    if not rows:
+        return nothing(title, unit, period, n, of)
+    left_out, rows = len(rows) - MOST_BARS, rows[:MOST_BARS]
+    names = [_cut(label) for label, *_ in rows]
+    drawn, axes = figure(title, unit, period, n, of, **_room(names))
+    for place, (_, value, low, high) in enumerate(rows):
+        axes.plot((low, high), (place, place), color=ACCENT, linewidth=3, alpha=0.45)
+        axes.plot(value, place, "o", color=ACCENT)
+        axes.annotate(
+            _figure(value), (max(value, high), place), (7, -3), textcoords="offset points",
+            color=INK, fontsize=8.5,
+        )  # fmt: skip
+    if mark is not None:
+        axes.axvline(mark, color=INK, linewidth=1, linestyle="--")
+    _rows(axes, names)
+    axes.margins(x=0.14)
+    more = f"; {left_out} more are not drawn" if left_out > 0 else ""
+    axes.set_xlabel(unit + more, color=INK, fontsize=9)
+    return drawn
+
+
+def histogram(
+    title: str,
+    values: "Sequence[float] | pl.Series",
+    *,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+    bins: int = 40,
+) -> "Figure":
+    """How many lie where; what is beyond the 99th percentile is gathered in the last bar."""
+    import numpy as np
+
+    known = np.array([v for v in values if v is not None], dtype=float)
+    if not len(known):
+        return nothing(title, unit, period, n, of)
+    drawn, axes = figure(title, unit, period, n, of)
+    most = float(np.quantile(known, 0.99))
+    beyond = int((known > most).sum())
+    axes.hist(np.minimum(known, most), bins=bins, color=ACCENT)
+    axes.set_xlabel(
+        unit + (f"; {beyond:,} beyond {_figure(most)} are in the last bar" if beyond else ""),
+        color=INK,
+        fontsize=9,
+    )
+    axes.set_ylabel(of, color=INK, fontsize=9)
+    return drawn
+
+
+def heat(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    *,
+    unit: str,
+    period: str,
+    n: int,
+    of: str = "calls",
+) -> "Figure":
+    """A coloured field for each row and column, with its figure in it; None is empty."""
+    if not rows or not columns:
+        return nothing(title, unit, period, n, of)
+    from matplotlib.colors import LinearSegmentedColormap
+
+    names = [_cut(label) for label in rows]
+    drawn, axes = figure(title, unit, period, n, of, **_room(names, extra=0.5))
+    shade = LinearSegmentedColormap.from_list("house", ["#f2f6fa", ACCENT])
+    grid = [[math.nan if v is None else float(v) for v in row] for row in values]
+    most = max((v for row in grid for v in row if math.isfinite(v)), default=1.0) or 1.0
+    axes.imshow(grid, cmap=shade, aspect="auto", vmin=min(0.0, most), vmax=most)
+    for y, row in enumerate(grid):
+        for x, value in enumerate(row):
+            if math.isfinite(value) and len(columns) <= 16:
+                colour = "white" if value > 0.6 * most else INK
+                axes.text(x, y, _figure(value), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    step = math.ceil(len(columns) / 12)
+    axes.set_xticks(
+        range(0, len(columns), step),
+        ["\n".join(textwrap.wrap(_cut(c, 24), 12)) for c in columns[::step]],
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return drawn
+
+
+def png(drawn: "Figure", dpi: int = 110) -> bytes:
+    """A figure as a picture."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def draw(table: Table, drawing: Drawing) -> "Figure":
+    """A table as its drawing says."""
+    about: dict[str, Any] = {
+        "unit": table.unit,
+        "period": table.period,
+        "n": table.n,
+        "of": table.of,
+    }
+    frame = table.frame.filter(table.frame[drawing.y].is_not_null())
+    if not len(frame):
+        return nothing(table.title, **about)
+    if drawing.kind == "histogram":
+        return histogram(table.title, frame[drawing.y], **about)
+    if drawing.kind in ("stacked", "lines"):
+        places, series = _series(frame, drawing)
+        if drawing.kind == "lines":
+            return lines(table.title, places, series, **about)
+        whole = {name: [value or 0.0 for value in values] for name, values in series.items()}
+        return stacked(table.title, places, whole, **about)
+    labels = _labels(frame, drawing.x)
+    values = frame[drawing.y].cast(float).to_list()
+    if drawing.kind == "intervals" and drawing.ends:
+        low, high = (frame[end].cast(float).to_list() for end in drawing.ends)
+        return intervals(table.title, list(zip(labels, values, low, high, strict=True)), **about)
+    if drawing.kind == "heat":
+        return _heat(table, frame, drawing, about)
+    return bars(table.title, labels, values, **about)
+
+
+def gathered(
+    series: "dict[str, Sequence[float]]", most: int = len(COLOURS)
+) -> "dict[str, Sequence[float]]":
+    """The largest series by their sums, and all others as one."""
+    ranked = sorted(series, key=lambda name: -sum(series[name]))
+    if len(ranked) <= most:
+        return {name: series[name] for name in ranked}
+    rest = [series[name] for name in ranked[most - 1 :]]
+    summed = [sum(values) for values in zip(*rest, strict=True)]
+    return {name: series[name] for name in ranked[: most - 1]} | {f"{len(rest):,} {OTHERS}": summed}
+
+
+def _largest(series: "dict[str, Sequence[float | None]]") -> "dict[str, Sequence[float | None]]":
+    most = len(COLOURS)
+    ranked = sorted(series, key=lambda name: -max(v for v in series[name] if v is not None))
+    return {name: series[name] for name in (series if len(series) <= most else ranked[:most])}
+
+
+def _series(
+    frame: "pl.DataFrame", drawing: Drawing
+) -> "tuple[list[Any], dict[str, Sequence[float | None]]]":
+    """Values by name, one for each place along the axis: every day from the first to the last."""
+    import polars as pl
+
+    x = drawing.x[0]
+    named = pl.Series("series", _labels(frame, drawing.by) if drawing.by else [""] * len(frame))
+    known: dict[tuple[Any, str], float] = {}
+    for place, name, value in zip(frame[x], named, frame[drawing.y].cast(float), strict=True):
+        known[place, name] = known.get((place, name), 0.0) + value
+    places = sorted({place for place, _ in known if place is not None})
+    if x == "day" and places:
+        places = pl.date_range(places[0], places[-1], "1d", eager=True).to_list()
+    names = list(dict.fromkeys(named))
+    return places, {name: [known.get((place, name)) for place in places] for name in names}
+
+
+def _heat(table: Table, frame: "pl.DataFrame", drawing: Drawing, about: dict[str, Any]) -> "Figure":
+    rows, columns = _labels(frame, drawing.by), _labels(frame, drawing.x)
+    known = dict(zip(zip(rows, columns, strict=True), frame[drawing.y].cast(float), strict=True))
+    across, down = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
+    values = [[known.get((row, column)) for column in across] for row in down]
+    return heat(table.title, down, across, values, **about)
+
+
+def _labels(frame: "pl.DataFrame", columns: Sequence[str]) -> list[str]:
+    rows = frame.select(columns).iter_rows()
+    return [", ".join("none" if cell is None else str(cell) for cell in row) for row in rows]
+
+
+def _room(names: Sequence[str], extra: float = 0.0) -> dict[str, float]:
+    longest = max(map(len, names))
+    return {"left": 0.3 + _LETTER * longest, "height": 1.25 + 0.27 * max(len(names), 2) + extra}
+
+
+def _rows(axes: "Axes", names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _colours(series: "dict[str, Any]") -> list[str]:
+    return [REST if name.endswith(f" {OTHERS}") else COLOURS[i] for i, name in enumerate(series)]
+
+
+def _legend_room(series: "dict[str, Any]") -> float:
+    longest = max(len(_cut(name, 26)) for name in series)
+    return 0.25 if len(series) == 1 else 0.6 + _LETTER * longest
+
+
+def _finish(axes: "Axes", series: "dict[str, Any]", unit: str, places: Sequence[Any]) -> None:
+    from datetime import date
+
+    axes.set_ylabel(unit, color=INK, fontsize=9)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    if len(series) > 1:
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(
+            handles[::-1], [_cut(name, 26) for name in names[::-1]], loc="upper left",
+            bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8.5, handlelength=1.2,
+        )  # fmt: skip
+    if isinstance(places[0], date):
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        locator = AutoDateLocator(minticks=2, maxticks=8)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        if len(places) == 1:
+            axes.set_xticks([places[0]], [f"{places[0]:%Y-%m-%d}"])
+            axes.margins(x=2)
+
+
+def _bar_width(places: Sequence[Any]) -> Any:
+    from datetime import date, timedelta
+
+    if not isinstance(places[0], date):
+        return 0.8
+    apart = min((b - a for a, b in pairwise(places)), default=timedelta(1))
+    return apart * 0.85
+
+
+def _cut(text: str, most: int = _LONGEST) -> str:
+    # matplotlib would read what is between two of these as a formula.
+    line = " ".join(text.split()).replace("$", r"\$")
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+@cache
+def _figure_class() -> "type[Figure]":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            "plots need matplotlib, which is not installed: pip install 'tracemill[plots]'; "
+            "the .frame of a table holds the same figures"
+        ) from error
+
+    class Plot(Figure):
+        """A figure that shows itself in any notebook, also where pyplot was never imported."""
+
+        def _repr_png_(self) -> bytes:
+            return png(self)
+
+    return Plot
