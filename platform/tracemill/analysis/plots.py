@@ -14,7 +14,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from tracemill.analysis.table import Drawing, Table, told
+from tracemill.analysis.table import told
 from tracemill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -236,7 +236,8 @@ def histogram(
     if not len(known):
         return nothing(title, unit, period, n, of)
     drawn, axes = figure(title, unit, period, n, of)
-    most = float(np.quantile(known, 0.99))
+    # Of fewer than a hundred the last hundredth is none of them.
+    most = float(np.quantile(known, 0.99)) if len(known) >= 100 else float(known.max())
     beyond = int((known > most).sum())
     axes.hist(np.minimum(known, most), bins=bins, color=ACCENT)
     axes.set_xlabel(
@@ -293,35 +294,6 @@ def png(drawn: "Figure", dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def draw(table: Table, drawing: Drawing) -> "Figure":
-    """A table as its drawing says."""
-    about: dict[str, Any] = {
-        "unit": table.unit,
-        "period": table.period,
-        "n": table.n,
-        "of": table.of,
-    }
-    frame = table.frame.filter(table.frame[drawing.y].is_not_null())
-    if not len(frame):
-        return nothing(table.title, **about)
-    if drawing.kind == "histogram":
-        return histogram(table.title, frame[drawing.y], **about)
-    if drawing.kind in ("stacked", "lines"):
-        places, series = _series(frame, drawing)
-        if drawing.kind == "lines":
-            return lines(table.title, places, series, **about)
-        whole = {name: [value or 0.0 for value in values] for name, values in series.items()}
-        return stacked(table.title, places, whole, **about)
-    labels = _labels(frame, drawing.x)
-    values = frame[drawing.y].cast(float).to_list()
-    if drawing.kind == "intervals" and drawing.ends:
-        low, high = (frame[end].cast(float).to_list() for end in drawing.ends)
-        return intervals(table.title, list(zip(labels, values, low, high, strict=True)), **about)
-    if drawing.kind == "heat":
-        return _heat(table, frame, drawing, about)
-    return bars(table.title, labels, values, **about)
-
-
 def gathered(
     series: "dict[str, Sequence[float]]", most: int = len(COLOURS)
 ) -> "dict[str, Sequence[float]]":
@@ -338,37 +310,6 @@ def _largest(series: "dict[str, Sequence[float | None]]") -> "dict[str, Sequence
     most = len(COLOURS)
     ranked = sorted(series, key=lambda name: -max(v for v in series[name] if v is not None))
     return {name: series[name] for name in (series if len(series) <= most else ranked[:most])}
-
-
-def _series(
-    frame: "pl.DataFrame", drawing: Drawing
-) -> "tuple[list[Any], dict[str, Sequence[float | None]]]":
-    """Values by name, one for each place along the axis: every day from the first to the last."""
-    import polars as pl
-
-    x = drawing.x[0]
-    named = pl.Series("series", _labels(frame, drawing.by) if drawing.by else [""] * len(frame))
-    known: dict[tuple[Any, str], float] = {}
-    for place, name, value in zip(frame[x], named, frame[drawing.y].cast(float), strict=True):
-        known[place, name] = known.get((place, name), 0.0) + value
-    places = sorted({place for place, _ in known if place is not None})
-    if x == "day" and places:
-        places = pl.date_range(places[0], places[-1], "1d", eager=True).to_list()
-    names = list(dict.fromkeys(named))
-    return places, {name: [known.get((place, name)) for place in places] for name in names}
-
-
-def _heat(table: Table, frame: "pl.DataFrame", drawing: Drawing, about: dict[str, Any]) -> "Figure":
-    rows, columns = _labels(frame, drawing.by), _labels(frame, drawing.x)
-    known = dict(zip(zip(rows, columns, strict=True), frame[drawing.y].cast(float), strict=True))
-    across, down = list(dict.fromkeys(columns)), list(dict.fromkeys(rows))
-    values = [[known.get((row, column)) for column in across] for row in down]
-    return heat(table.title, down, across, values, **about)
-
-
-def _labels(frame: "pl.DataFrame", columns: Sequence[str]) -> list[str]:
-    rows = frame.select(columns).iter_rows()
-    return [", ".join("none" if cell is None else str(cell) for cell in row) for row in rows]
 
 
 def _room(names: Sequence[str], extra: float = 0.0) -> dict[str, float]:
@@ -412,13 +353,14 @@ def _finish(axes: "Axes", series: "dict[str, Any]", unit: str, places: Sequence[
             axes.margins(x=2)
 
 
-def _bar_width(places: Sequence[Any]) -> Any:
+def _bar_width(places: Sequence[Any]) -> float:
+    """In days where places are days: a timedelta of hours would be lost beside dates."""
     from datetime import date, timedelta
 
     if not isinstance(places[0], date):
         return 0.8
     apart = min((b - a for a, b in pairwise(places)), default=timedelta(1))
-    return apart * 0.85
+    return 0.85 * (apart / timedelta(1))
 
 
 def _cut(text: str, most: int = _LONGEST) -> str:

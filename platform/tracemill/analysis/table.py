@@ -67,11 +67,11 @@ class Table:
 
     def plot(self) -> "Figure":
         """The table drawn in the house style. Raises `UsageError` without matplotlib."""
-        from tracemill.analysis import plots
+        from tracemill.analysis.drawn import draw
 
         if self.drawing is None:
             raise UsageError(f"nothing of {self.title!r} is to be drawn: its .frame holds the rows")
-        return plots.draw(self, self.drawing)
+        return draw(self, self.drawing)
 
     def __repr__(self) -> str:
         import polars as pl
