@@ -3,10 +3,10 @@
 Questions about money and failures are in `spending`, replays and lineage in modules of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tracemill.errors import WarehouseNotFound
 from tracemill.settings import Settings
@@ -14,11 +14,14 @@ from tracemill.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from tracemill.analysis.compared import Plan, Replay
     from tracemill.analysis.failures import Failures
     from tracemill.analysis.period import Moment
     from tracemill.analysis.table import Table
+    from tracemill.llm.prompts import Prompt
     from tracemill.log import EventLog
     from tracemill.log.reading import Parameters
+    from tracemill.quality.scorers import Scorer
 
 
 def open(start: Path | str | None = None) -> "Opened":
@@ -155,3 +158,81 @@ class Opened:
         from tracemill.analysis.failures import Failures
 
         return Failures(self.log)
+
+    @overload
+    def replay(
+        self,
+        calls: "Table | pl.DataFrame | Sequence[str]",
+        model: str | None = None,
+        prompt: "str | Prompt | None" = None,
+        *,
+        dry_run: Literal[False] = False,
+        **more: Any,
+    ) -> "Replay": ...
+    @overload
+    def replay(
+        self,
+        calls: "Table | pl.DataFrame | Sequence[str]",
+        model: str | None = None,
+        prompt: "str | Prompt | None" = None,
+        *,
+        dry_run: Literal[True],
+        **more: Any,
+    ) -> "Plan": ...
+    def replay(
+        self,
+        calls: "Table | pl.DataFrame | Sequence[str]",
+        model: str | None = None,
+        prompt: "str | Prompt | None" = None,
+        *,
+        variables: Mapping[str, Mapping[str, Any]] | None = None,
+        expected: Mapping[str, str | Sequence[str]] | None = None,
+        scorers: "Sequence[str | Scorer]" = ("normalised",),
+        samples: int = 1,
+        concurrency: int = 4,
+        seed: int = 0,
+        dry_run: bool = False,
+    ) -> "Replay | Plan":
+        """Ask logged calls again and compare in pairs: costs, times, tokens, answers, scores.
+
+        What the log kept of a call is sent again: messages, system text, tools, schema, parameters.
+        Each replay is a call in the log, tagged `replay_of`, made by the actor `replay`.
+
+        Args:
+            calls: a table or frame with `call_id`, or a list of ids.
+            model: another model, as `provider/model`; None: the same.
+            prompt: another version of a prompt: NAME, NAME@VERSION, NAME@LABEL, or a `Prompt`. Its
+                values are read back out of a call that a registered prompt made; of another call
+                the only user message is the value of the only variable.
+            variables: call -> values for the prompt, where they cannot be read.
+            expected: call -> what is right; without it answers are held against the logged ones,
+                which says how often they agree.
+            scorers: figures, of those in `quality.scorers`, or your own.
+            samples: how often each call is asked; its figures are the mean.
+            concurrency: calls under way at a time; 1 for models that run here.
+            seed: of the resampling behind the intervals.
+            dry_run: send nothing and return what it would cost.
+
+        Raises `UsageError` for calls that are not in the log or were erased, and for values that
+        cannot be told; `CallFailed` where no call can succeed, such as without a key.
+        """
+        from tracemill.analysis.replay import replay
+        from tracemill.llm.client import Client
+
+        client = Client(self.log, self.settings)
+        try:
+            return replay(
+                client,
+                calls,
+                model=model,
+                prompt=prompt,
+                variables=variables,
+                expected=expected,
+                scorers=scorers,
+                samples=samples,
+                concurrency=concurrency,
+                seed=seed,
+                dry_run=dry_run,
+            )
+        finally:
+            client.close()

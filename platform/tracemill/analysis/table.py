@@ -74,18 +74,7 @@ class Table:
         return draw(self, self.drawing)
 
     def __repr__(self) -> str:
-        import polars as pl
-
-        with pl.Config(
-            tbl_rows=SHOWN,
-            tbl_hide_dataframe_shape=True,
-            tbl_hide_column_data_types=True,
-            tbl_width_chars=140,
-            tbl_cols=12,
-            tbl_formatting="NOTHING",
-            fmt_str_lengths=40,
-        ):
-            body = str(readable(self.frame)) if len(self) else "  no rows"
+        body = table_text(self.frame) if len(self) else "  no rows"
         lines = [self.title, self.subtitle, "", body]
         return "\n".join(lines + ([_more(self)] if _more(self) else []) + _noted(self.note))
 
@@ -106,6 +95,22 @@ def told(unit: str, period: str, n: int, of: str) -> str:
     """The line under a title."""
     word = of[:-1] if n == 1 and of.endswith("s") else of
     return " · ".join(part for part in (unit, period, f"n = {n:,} {word}") if part)
+
+
+def table_text(frame: "pl.DataFrame") -> str:
+    """The first and the last rows, for a terminal."""
+    import polars as pl
+
+    with pl.Config(
+        tbl_rows=SHOWN,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+        tbl_width_chars=140,
+        tbl_cols=12,
+        tbl_formatting="NOTHING",
+        fmt_str_lengths=40,
+    ):
+        return str(readable(frame))
 
 
 def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
