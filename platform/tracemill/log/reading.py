@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -48,6 +48,7 @@ class _Session:
     snapshot: Snapshot | None = None
     until: int | None = None
     knows_prices: bool = False
+    known: set[str] = field(default_factory=set[str])
 
 
 class Reader:
@@ -67,7 +68,7 @@ class Reader:
         import duckdb
 
         try:
-            connection = self._connection(until, views.ask_for_prices(query))
+            connection = self._connection(until, query)
             _refuse_all_but_questions(connection, query)
             table = connection.sql(query, params=parameters).to_arrow_table()
         except duckdb.Error as error:
@@ -141,8 +142,8 @@ class Reader:
                 self._seen_change = change
             return self._snapshot
 
-    def _connection(self, until: int | None, prices: bool) -> "duckdb.DuckDBPyConnection":
-        """This thread's connection, with views as of now."""
+    def _connection(self, until: int | None, query: str) -> "duckdb.DuckDBPyConnection":
+        """This thread's connection, with the views that the query may name, as of now."""
         snapshot = self.snapshot()
         # By thread: a new thread may take over the connection of one that has ended.
         session = self._sessions.setdefault(threading.get_ident(), _Session())
@@ -153,7 +154,10 @@ class Reader:
             paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
             views.show(session.connection, paths, tail="tail", until=until)
             session.snapshot, session.until = snapshot, until
-        if prices and not session.knows_prices:
+        if missing := views.asked_for(query) - session.known:
+            views.create_questions(session.connection, missing)
+            session.known |= missing
+        if views.ask_for_prices(query) and not session.knows_prices:
             views.show_prices(session.connection, load(self._prices))
             session.knows_prices = True
         return session.connection
@@ -183,7 +187,7 @@ class Reader:
         connection.execute("SET parquet_metadata_cache = true")
         views.show(connection, [])
         views.show_prices(connection, None)
-        views.create_questions(connection)
+        views.create_macros(connection)
         connection.execute("SET allowed_directories = ?", [[f"{path}/" for path in readable]])
         # From here on, opening journal.db (which would drop our locks on it) is refused.
         connection.execute("SET enable_external_access = false")

@@ -4,7 +4,7 @@ The same definitions serve `EventLog.sql` and `log.duckdb`, a small catalogue th
 opens; that one shows the sealed part of the log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +68,34 @@ def ask_for_prices(query: str) -> bool:
     return any(name in lower for name in _priced())
 
 
+def asked_for(query: str) -> frozenset[str]:
+    """The views that a query may name, with those that they stand on; all where it asks which there
+    are. To create one takes milliseconds, to create all of them more than most questions take."""
+    lower = query.lower()
+    if any(word in lower for word in _CATALOGUES):
+        return frozenset(definitions())
+    named = (needed for name, needed in _standing_on().items() if name in lower)
+    return frozenset[str]().union(*named)
+
+
+_CATALOGUES = ("duckdb_", "information_schema", "pg_catalog", "sqlite_master", "show", "describe")
+
+
+@cache
+def _standing_on() -> dict[str, frozenset[str]]:
+    """Name of a view to the views that it needs, itself among them."""
+    known = definitions()
+    needed = {
+        name: frozenset({name, *(other for other in known if other in query)})
+        for name, query in known.items()
+    }
+    while True:
+        grown = {name: frozenset[str]().union(*map(needed.get, of)) for name, of in needed.items()}  # pyright: ignore[reportArgumentType]
+        if grown == needed:
+            return grown
+        needed = grown
+
+
 @cache
 def _priced() -> frozenset[str]:
     """The relations of prices, and the views over them."""
@@ -81,11 +109,18 @@ def _priced() -> frozenset[str]:
     return frozenset(names)
 
 
-def create_questions(connection: "duckdb.DuckDBPyConnection") -> None:
-    """Create all other views, once: they look `events` up whenever they are asked."""
-    connection.execute(_MACROS.read_text(encoding="utf-8"))
+def create_questions(
+    connection: "duckdb.DuckDBPyConnection", wanted: Collection[str] | None = None
+) -> None:
+    """Create these views, or all, with what they stand on: they look `events` up when asked."""
     for name, query in definitions().items():
-        connection.execute(f"CREATE VIEW {name} AS {query}")
+        if wanted is None or name in wanted:
+            connection.execute(f"CREATE VIEW {name} AS {query}")
+
+
+def create_macros(connection: "duckdb.DuckDBPyConnection") -> None:
+    """Create the functions that views share."""
+    connection.execute(_MACROS.read_text(encoding="utf-8"))
 
 
 def write_catalogue(path: Path, files: Sequence[Path], prices: Table) -> None:
@@ -102,6 +137,7 @@ def write_catalogue(path: Path, files: Sequence[Path], prices: Table) -> None:
                 connection.register("contents", contents)
                 connection.execute(f"CREATE TABLE {name} AS FROM contents")
             connection.unregister("contents")
+            create_macros(connection)
             create_questions(connection)
 
     try:
