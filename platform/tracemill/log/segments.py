@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracemill.errors import LogDamaged, LogFull, LogNotWritable
 from tracemill.files import sha256_of, write_atomically
-from tracemill.log import rows, tables
+from tracemill.log import derived, rows, tables
 from tracemill.log.journal import Journal
 from tracemill.log.tables import Segment
 from tracemill.log.turn import only_one
@@ -37,7 +37,11 @@ _PAGE_ROWS = 1_024  # of the tail
 _TRIES = 10
 _TRIM_ROWS = 500  # deleted in one step, so that appenders hardly wait
 _ROW_GROUP_ROWS = 61_440
-_REPEATING = ["kind", "provider", "request_model", "error_type", "actor"]
+_ONCE = {
+    *("position", "event_id", "stream", "recorded_at", "occurred_at", "conversation_id"),
+    *("latency_ms", "time_to_first_chunk_ms", "payload", "digest"),
+}
+_REPEATING = [name for name in rows.COLUMNS if name not in _ONCE]
 
 Progress = Callable[[int], object]
 """Called with the number of events that were just dealt with."""
@@ -209,21 +213,9 @@ def read(folder: Path, segment: Segment, after: int = 0) -> Iterator["pa.Table"]
         starts = [segment.lo + sum(groups[:i]) for i in range(len(groups) + 1)]
         wanted = [i for i, (_, end) in enumerate(pairwise(starts)) if end > after + 1]
         for batch in file.iter_batches(BATCH_ROWS, row_groups=wanted):
-            table = _todays_columns(pa.Table.from_batches([batch]))
+            table = derived.todays_columns(pa.Table.from_batches([batch]))
             first: int = table["position"][0].as_py()
             yield table.slice(max(0, after + 1 - first))
-
-
-def _todays_columns(table: "pa.Table") -> "pa.Table":
-    """Older segments may lack columns that were added since: they are null there."""
-    import pyarrow as pa
-
-    schema = rows.arrow_schema()
-    arrays = [
-        table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
-        for f in schema
-    ]
-    return pa.table(arrays, schema=schema)
 
 
 def _write(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from tracemill.errors import VersionConflict
-from tracemill.log import rows
+from tracemill.log import derived, rows
 from tracemill.log.rows import COLUMNS, Draft
 
 _SQLITE_TYPES = {
@@ -96,12 +96,16 @@ def exist(connection: apsw.Connection) -> bool:
 
 
 def create(connection: apsw.Connection) -> None:
-    """Create what is missing; a journal of an older version gets the columns that were added since."""
+    """Create what is missing; a journal of an older version gets the columns that were added since,
+    filled from the payloads."""
     connection.execute(_SCHEMA)
     present = {row[1] for row in connection.execute("PRAGMA table_info(journal)")}
-    for name, typed in _TYPED.items():
-        if name not in present:
-            connection.execute(f"ALTER TABLE journal ADD COLUMN {typed}")
+    added = [name for name in _TYPED if name not in present]
+    for name in added:
+        connection.execute(f"ALTER TABLE journal ADD COLUMN {_TYPED[name]}")
+    if added:
+        values = ", ".join(f"{name} = {derived.in_sqlite(name)}" for name in added)
+        connection.execute(f"UPDATE journal SET {values} WHERE json_valid(payload)")  # noqa: S608
 
 
 def ends(connection: apsw.Connection) -> tuple[End, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tracemill.errors import LogNotWritable
 from tracemill.files import write_atomically
+from tracemill.log import derived
 from tracemill.log.rows import COLUMNS
 from tracemill.prices.relations import NAMES, relations
 from tracemill.prices.table import Table
@@ -44,9 +45,13 @@ def show(
     """(Re)create `events` over these segments and the relation named `tail`."""
     # Starting from no rows gives every column its type, also where old segments lack it.
     parts = [_NOTHING]
-    if files:
-        names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-        parts.append(f"SELECT * FROM read_parquet([{names}], union_by_name = true)")  # noqa: S608
+    of_age: dict[tuple[str, ...], list[Path]] = {}
+    for path in files:
+        of_age.setdefault(derived.lacking(path), []).append(path)
+    for lacked, alike in of_age.items():
+        names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in alike)
+        items = f"*, {derived.in_duckdb(lacked)}" if lacked else "*"
+        parts.append(f"SELECT {items} FROM read_parquet([{names}], union_by_name = true)")  # noqa: S608
     if tail:
         parts.append(f"SELECT * FROM {tail}")  # noqa: S608
     bound = "" if until is None else f" WHERE position <= {int(until)}"
