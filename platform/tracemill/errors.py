@@ -12,6 +12,7 @@ TracemillError
 │   ├── LogDamaged           acknowledged events are missing or altered
 │   └── JournalReplaced      a file of the journal was deleted or replaced while it was open
 ├── PromotionRefused         the evidence does not speak for a version of a model
+├── NotDelivered             a sink could not be told of an alert
 ├── InputError               a file or record from outside is not what it should be
 └── CallFailed               a model call failed; its event is in the log
 """
@@ -60,6 +61,10 @@ class NotLocal(UsageError):
 
 class PromotionRefused(TracemillError):
     """A version of a model stays a candidate: its text is the reason, which is in the log too."""
+
+
+class NotDelivered(TracemillError):
+    """A sink could not be told of an alert; its text holds no address and no secret."""
 
 
 class LogError(TracemillError):

@@ -47,6 +47,8 @@ class AlertDelivered(Happened):
     """The rule's name."""
     sink: Label
     """The sink's name."""
+    about: Literal["raised", "resolved"] = "raised"
+    """What it was told."""
     delivered: bool
     """False where it could not be told; the next look tries again."""
     attempt: int = Field(ge=1)
