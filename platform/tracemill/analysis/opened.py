@@ -3,10 +3,10 @@
 Questions about money and failures are in `spending`, replays and lineage in modules of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from tracemill.errors import WarehouseNotFound
 from tracemill.settings import Settings
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from tracemill.analysis.compared import Plan, Replay
     from tracemill.analysis.failures import Failures
+    from tracemill.analysis.lineage import Lineage
     from tracemill.analysis.period import Moment
+    from tracemill.analysis.replay import Options
     from tracemill.analysis.table import Table
     from tracemill.llm.prompts import Prompt
     from tracemill.log import EventLog
     from tracemill.log.reading import Parameters
-    from tracemill.quality.scorers import Scorer
 
 
 def open(start: Path | str | None = None) -> "Opened":
@@ -167,7 +168,7 @@ class Opened:
         prompt: "str | Prompt | None" = None,
         *,
         dry_run: Literal[False] = False,
-        **more: Any,
+        **options: "Unpack[Options]",
     ) -> "Replay": ...
     @overload
     def replay(
@@ -177,7 +178,7 @@ class Opened:
         prompt: "str | Prompt | None" = None,
         *,
         dry_run: Literal[True],
-        **more: Any,
+        **options: "Unpack[Options]",
     ) -> "Plan": ...
     def replay(
         self,
@@ -185,13 +186,8 @@ class Opened:
         model: str | None = None,
         prompt: "str | Prompt | None" = None,
         *,
-        variables: Mapping[str, Mapping[str, Any]] | None = None,
-        expected: Mapping[str, str | Sequence[str]] | None = None,
-        scorers: "Sequence[str | Scorer]" = ("normalised",),
-        samples: int = 1,
-        concurrency: int = 4,
-        seed: int = 0,
         dry_run: bool = False,
+        **options: "Unpack[Options]",
     ) -> "Replay | Plan":
         """Ask logged calls again and compare in pairs: costs, times, tokens, answers, scores.
 
@@ -204,14 +200,8 @@ class Opened:
             prompt: another version of a prompt: NAME, NAME@VERSION, NAME@LABEL, or a `Prompt`. Its
                 values are read back out of a call that a registered prompt made; of another call
                 the only user message is the value of the only variable.
-            variables: call -> values for the prompt, where they cannot be read.
-            expected: call -> what is right; without it answers are held against the logged ones,
-                which says how often they agree.
-            scorers: figures, of those in `quality.scorers`, or your own.
-            samples: how often each call is asked; its figures are the mean.
-            concurrency: calls under way at a time; 1 for models that run here.
-            seed: of the resampling behind the intervals.
             dry_run: send nothing and return what it would cost.
+            options: variables, expected, scorers, samples, concurrency, seed: see `replay.Options`.
 
         Raises `UsageError` for calls that are not in the log or were erased, and for values that
         cannot be told; `CallFailed` where no call can succeed, such as without a key.
@@ -221,18 +211,20 @@ class Opened:
 
         client = Client(self.log, self.settings)
         try:
-            return replay(
-                client,
-                calls,
-                model=model,
-                prompt=prompt,
-                variables=variables,
-                expected=expected,
-                scorers=scorers,
-                samples=samples,
-                concurrency=concurrency,
-                seed=seed,
-                dry_run=dry_run,
-            )
+            return replay(client, calls, model=model, prompt=prompt, dry_run=dry_run, **options)
         finally:
             client.close()
+
+    def lineage(self, wanted: str) -> "Lineage":
+        """Where something came from and what became of it, as a tree.
+
+        Args:
+            wanted: the id of a call, the id of a record (`b2:...`, its beginning is enough) or its
+                file and line (`faq.jsonl:12`), a model (`ft:local:NAME`, `ft:local:NAME:VERSION`,
+                its name alone, or any model that was called), or the id of a fine-tune.
+
+        Raises `UsageError` where nothing has this name, with the nearest that does.
+        """
+        from tracemill.analysis.lineage import lineage
+
+        return lineage(self.log, self.settings, wanted)

@@ -9,7 +9,7 @@ engine draws twice. Where there is nothing, a plot says so in words instead of e
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,7 @@ def bars(
 def stacked(
     title: str,
     places: Sequence[Any],
-    series: "dict[str, Sequence[float]]",
+    series: "Mapping[str, Sequence[float]]",
     *,
     unit: str,
     period: str,
@@ -137,14 +137,14 @@ def stacked(
 def lines(
     title: str,
     places: Sequence[Any],
-    series: "dict[str, Sequence[float | None]]",
+    series: "Mapping[str, Sequence[float | None]]",
     *,
     unit: str,
     period: str,
     n: int,
     of: str = "calls",
     x_unit: str = "",
-    bands: "dict[str, tuple[Sequence[float], Sequence[float]]] | None" = None,
+    bands: "Mapping[str, tuple[Sequence[float], Sequence[float]]] | None" = None,
     marks: Sequence[tuple[Any, float, str]] = (),
 ) -> "Figure":
     """A line for each series; None leaves a gap.
@@ -295,8 +295,8 @@ def png(drawn: "Figure", dpi: int = 110) -> bytes:
 
 
 def gathered(
-    series: "dict[str, Sequence[float]]", most: int = len(COLOURS)
-) -> "dict[str, Sequence[float]]":
+    series: "Mapping[str, Sequence[float]]", most: int = len(COLOURS)
+) -> "Mapping[str, Sequence[float]]":
     """The largest series by their sums, and all others as one."""
     ranked = sorted(series, key=lambda name: -sum(series[name]))
     if len(ranked) <= most:
@@ -306,7 +306,9 @@ def gathered(
     return {name: series[name] for name in ranked[: most - 1]} | {f"{len(rest):,} {OTHERS}": summed}
 
 
-def _largest(series: "dict[str, Sequence[float | None]]") -> "dict[str, Sequence[float | None]]":
+def _largest(
+    series: "Mapping[str, Sequence[float | None]]",
+) -> "Mapping[str, Sequence[float | None]]":
     most = len(COLOURS)
     ranked = sorted(series, key=lambda name: -max(v for v in series[name] if v is not None))
     return {name: series[name] for name in (series if len(series) <= most else ranked[:most])}
@@ -322,16 +324,16 @@ def _rows(axes: "Axes", names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _colours(series: "dict[str, Any]") -> list[str]:
+def _colours(series: "Mapping[str, Any]") -> list[str]:
     return [REST if name.endswith(f" {OTHERS}") else COLOURS[i] for i, name in enumerate(series)]
 
 
-def _legend_room(series: "dict[str, Any]") -> float:
+def _legend_room(series: "Mapping[str, Any]") -> float:
     longest = max(len(_cut(name, 26)) for name in series)
     return 0.25 if len(series) == 1 else 0.6 + _LETTER * longest
 
 
-def _finish(axes: "Axes", series: "dict[str, Any]", unit: str, places: Sequence[Any]) -> None:
+def _finish(axes: "Axes", series: "Mapping[str, Any]", unit: str, places: Sequence[Any]) -> None:
     from datetime import date
 
     axes.set_ylabel(unit, color=INK, fontsize=9)
@@ -348,8 +350,10 @@ def _finish(axes: "Axes", series: "dict[str, Any]", unit: str, places: Sequence[
         locator = AutoDateLocator(minticks=2, maxticks=8)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set_fontsize(8.5)
         if len(places) == 1:
-            axes.set_xticks([places[0]], [f"{places[0]:%Y-%m-%d}"])
+            ticks: Any = [places[0]]
+            axes.set_xticks(ticks, [f"{places[0]:%Y-%m-%d}"])
             axes.margins(x=2)
 
 

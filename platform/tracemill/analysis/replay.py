@@ -9,8 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from tracemill import pii, prices
 from tracemill.analysis import asked_again, rerendered
@@ -31,9 +30,26 @@ if TYPE_CHECKING:
     from tracemill.llm.prompts import Prompt
     from tracemill.log import EventLog
 
-Calls = "Table | pl.DataFrame | Sequence[str]"
 Expected = Mapping[str, str | Sequence[str]]
 _QUIET_S = 2.0
+
+
+class Options(TypedDict, total=False):
+    """What may be said of a replay besides."""
+
+    variables: Mapping[str, Mapping[str, Any]] | None
+    """Call -> values for the prompt, where they cannot be read back."""
+    expected: Expected | None
+    """Call -> what is right, one text or several; without it answers are held against the logged
+    ones, which says how often they agree."""
+    scorers: Sequence[str | Scorer]
+    """Figures: names of those in `quality.scorers`, or your own; `normalised` by default."""
+    samples: int
+    """How often each call is asked, 1 by default; its figures are the mean."""
+    concurrency: int
+    """Calls under way at a time, 4 by default; always 1 for models that run here."""
+    seed: int
+    """Of the resampling behind the intervals, 0 by default."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +67,16 @@ def replay(
     *,
     model: str | None = None,
     prompt: "str | Prompt | None" = None,
-    variables: Mapping[str, Mapping[str, Any]] | None = None,
-    expected: Expected | None = None,
-    scorers: Sequence[str | Scorer] = ("normalised",),
-    samples: int = 1,
-    concurrency: int = 4,
-    seed: int = 0,
     dry_run: bool = False,
+    **options: Unpack[Options],
 ) -> Replay | Plan:
     """See `Opened.replay`."""
-    if samples < 1 or concurrency < 1:
-        raise UsageError(f"samples and concurrency are 1 or more, not {samples} and {concurrency}")
+    _check(options)
+    variables, expected = options.get("variables"), options.get("expected")
+    samples, concurrency = options.get("samples", 1), options.get("concurrency", 4)
+    scorers, seed = options.get("scorers", ("normalised",)), options.get("seed", 0)
     chosen = [scorer(each) if isinstance(each, str) else each for each in scorers]
-    _check(chosen)
+    _check_scorers(chosen)
     log = client.log
     found = asked_again.find(log, ids_of(calls), datetime.now(UTC))
     to_ask = _asked(log, found.calls, model, prompt, variables, samples)
@@ -107,7 +120,16 @@ def ids_of(calls: "Table | pl.DataFrame | Sequence[str]") -> list[str]:
     return list(dict.fromkeys(frame))
 
 
-def _check(scorers: Sequence[Scorer]) -> None:
+def _check(options: Options) -> None:
+    if unknown := options.keys() - Options.__annotations__.keys():
+        known = ", ".join(Options.__annotations__)
+        raise UsageError(f"a replay has no option {', '.join(sorted(unknown))}: it has {known}")
+    samples, concurrency = options.get("samples", 1), options.get("concurrency", 4)
+    if samples < 1 or concurrency < 1:
+        raise UsageError(f"samples and concurrency are 1 or more, not {samples} and {concurrency}")
+
+
+def _check_scorers(scorers: Sequence[Scorer]) -> None:
     for each in scorers:
         if each.score is None:
             raise UsageError(f"{each.name} is measured of models and not of answers: leave it out")
@@ -192,8 +214,6 @@ def _planned(log: "EventLog", to_ask: Sequence[_Asking], about: Mapping[str, Any
         named = labels(each.request.model)
         now = datetime.now(UTC)
         usd = prices.cost(named.provider, named.model, usage, now, table=log.prices).usd
-        if named.provider == "local":
-            usd = Decimal(0)
         cost = None if usd is None else float(usd)
         rows.append(
             (each.before.call_id, each.request.model, usage.input_tokens, usage.output_tokens, cost)
