@@ -79,9 +79,9 @@ def _split(
     placed = split.split(
         rows, asked.split.ratios, asked.split.salt, by=asked.split.by, clusters=clusters
     )
-    kept = _kept(settings, "training_splits", placed)
+    write_table(placed.dropped, settings.dropped("training_splits") / "all.parquet")
     built = write.write_splits(
-        [kept],
+        [placed.kept],
         settings.splits,
         name=asked.name,
         inputs={},
