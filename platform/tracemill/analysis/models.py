@@ -215,6 +215,10 @@ def _answers(
     return table.sort("expected", "asked", "id")
 
 
+def _asked(turns: "Sequence[Message]") -> str:
+    return next((turn.text for turn in reversed(turns) if turn.role == "user"), "")
+
+
 def _cases(settings: Settings, name: str, digest: str) -> "pl.DataFrame | None":
     """The cases with this digest: of the recipe's sets, or of the split `test`."""
     import polars as pl
