@@ -1,1 +1,0 @@
-"""What stands out from its past: pure statistics over daily figures, with a stated rate of false alarms."""
