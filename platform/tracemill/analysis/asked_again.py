@@ -145,10 +145,10 @@ def _before(
     usage = end.usage if isinstance(end, LlmCallFinished | LlmCallAborted) else None
     failed = end.error_type if isinstance(end, LlmCallFailed | LlmCallAborted) else None
     usd = None
-    if usage is not None:
-        names = [end.response_model, started.request_model]
-        tier = end.service_tier
-        usd = prices.cost(started.provider, names, usage, now, service_tier=tier, table=table).usd
+    if isinstance(end, LlmCallFinished | LlmCallAborted):
+        names, tier = (end.response_model, started.request_model), end.service_tier
+        cost = prices.cost(started.provider, names, end.usage, now, service_tier=tier, table=table)
+        usd = cost.usd
     return Before(
         call_id,
         started,

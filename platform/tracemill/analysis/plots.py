@@ -1,84 +1,40 @@
-"""The house style of plots: matplotlib, one look, and under every title unit, period and n.
+"""The plots: bars, stacked bars, lines, intervals, a histogram, a heat map; all in the house style.
 
-Figures are objects without global state, drawn with fixed margins that labels fit into, as a layout
-engine draws twice. Where there is nothing, a plot says so in words instead of empty axes.
+Many series become the largest and `others`; each plot is told its unit, period and n.
 """
 # matplotlib's types are partial:
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from tracemill.analysis.table import told
-from tracemill.errors import UsageError
+from tracemill.analysis.house_style import (
+    ACCENT,
+    COLOURS,
+    FAINT,
+    INK,
+    LETTER,
+    REST,
+    cut,
+    figure,
+    nothing,
+    png,
+    short,
+)
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, ACCENT, FAINT = "#1f2933", "#2b6cb0", "#cbd2d9"
-COLOURS = (ACCENT, "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Told apart by colour-blind people too (Okabe and Ito 2008), the first darker."""
-REST = "#9aa5b1"
-"""Of what is gathered in `others`."""
+__all__ = ["ACCENT", "COLOURS", "FAINT", "INK", "bars", "figure", "heat", "histogram", "intervals"]
+__all__ += ["lines", "nothing", "png", "stacked"]
+
 MOST_BARS = 20
 OTHERS = "others"
-_WIDTH, _LETTER, _LONGEST = 7.6, 0.083, 34
-
-
-def figure(
-    title: str,
-    unit: str,
-    period: str,
-    n: int,
-    of: str = "calls",
-    *,
-    left: float = 0.85,
-    right: float = 0.25,
-    height: float = 3.2,
-) -> "tuple[Figure, Axes]":
-    """Axes with a title, and unit, period and n below it; `left`, `right`, `height` in inches.
-
-    Raises `UsageError` where matplotlib is not installed.
-    """
-    above, below = 0.62, 0.55
-    drawn = _figure_class()(figsize=(_WIDTH, height))
-    drawn.subplots_adjust(left / _WIDTH, below / height, 1 - right / _WIDTH, 1 - above / height)
-    top = 1 - 0.1 / height
-    drawn.text(
-        0.12 / _WIDTH, top, _cut(title, 76), va="top", color=INK, fontsize=11.5, weight="bold"
-    )
-    drawn.text(
-        0.12 / _WIDTH,
-        1 - 0.32 / height,
-        told(unit, period, n, of),
-        va="top",
-        color=INK,
-        fontsize=8.5,
-        alpha=0.75,
-    )
-    axes = drawn.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=8.5)
-    return drawn, axes
-
-
-def nothing(
-    title: str, unit: str, period: str, n: int, of: str = "calls", why: str = ""
-) -> "Figure":
-    """What is shown where there is nothing to draw."""
-    drawn, axes = figure(title, unit, period, n, of, height=1.5, left=0.12)
-    axes.set_axis_off()
-    words = f"nothing to show: {why or f'no {of} in this period'}"
-    axes.text(0, 0.5, words, transform=axes.transAxes, color=INK, va="center")
-    return drawn
 
 
 def bars(
@@ -94,7 +50,7 @@ def bars(
     """A horizontal bar for each label, the first on top; those behind the 20th in one bar."""
     if not labels:
         return nothing(title, unit, period, n, of)
-    names, lengths = [_cut(label) for label in labels], [float(value) for value in values]
+    names, lengths = [cut(label) for label in labels], [float(value) for value in values]
     if len(names) > MOST_BARS:
         rest = len(names) - MOST_BARS + 1
         names = [*names[: MOST_BARS - 1], f"{rest:,} {OTHERS}"]
@@ -103,7 +59,7 @@ def bars(
     colours = [REST if name.endswith(f" {OTHERS}") else ACCENT for name in names]
     shown = axes.barh(range(len(names)), lengths, color=colours, height=0.7)
     axes.bar_label(
-        shown, labels=[_figure(value) for value in lengths], padding=4, color=INK, fontsize=8.5
+        shown, labels=[short(value) for value in lengths], padding=4, color=INK, fontsize=8.5
     )
     _rows(axes, names)
     axes.margins(x=0.14)
@@ -201,13 +157,13 @@ def intervals(
     if not rows:
         return nothing(title, unit, period, n, of)
     left_out, rows = len(rows) - MOST_BARS, rows[:MOST_BARS]
-    names = [_cut(label) for label, *_ in rows]
+    names = [cut(label) for label, *_ in rows]
     drawn, axes = figure(title, unit, period, n, of, **_room(names))
     for place, (_, value, low, high) in enumerate(rows):
         axes.plot((low, high), (place, place), color=ACCENT, linewidth=3, alpha=0.45)
         axes.plot(value, place, "o", color=ACCENT)
         axes.annotate(
-            _figure(value), (max(value, high), place), (7, -3), textcoords="offset points",
+            short(value), (max(value, high), place), (7, -3), textcoords="offset points",
             color=INK, fontsize=8.5,
         )  # fmt: skip
     if mark is not None:
@@ -241,7 +197,7 @@ def histogram(
     beyond = int((known > most).sum())
     axes.hist(np.minimum(known, most), bins=bins, color=ACCENT)
     axes.set_xlabel(
-        unit + (f"; {beyond:,} beyond {_figure(most)} are in the last bar" if beyond else ""),
+        unit + (f"; {beyond:,} beyond {short(most)} are in the last bar" if beyond else ""),
         color=INK,
         fontsize=9,
     )
@@ -265,7 +221,7 @@ def heat(
         return nothing(title, unit, period, n, of)
     from matplotlib.colors import LinearSegmentedColormap
 
-    names = [_cut(label) for label in rows]
+    names = [cut(label) for label in rows]
     drawn, axes = figure(title, unit, period, n, of, **_room(names, extra=0.5))
     shade = LinearSegmentedColormap.from_list("house", ["#f2f6fa", ACCENT])
     grid = [[math.nan if v is None else float(v) for v in row] for row in values]
@@ -275,23 +231,16 @@ def heat(
         for x, value in enumerate(row):
             if math.isfinite(value) and len(columns) <= 16:
                 colour = "white" if value > 0.6 * most else INK
-                axes.text(x, y, _figure(value), ha="center", va="center", color=colour, fontsize=8)
+                axes.text(x, y, short(value), ha="center", va="center", color=colour, fontsize=8)
     axes.set_yticks(range(len(names)), names)
     step = math.ceil(len(columns) / 12)
     axes.set_xticks(
         range(0, len(columns), step),
-        ["\n".join(textwrap.wrap(_cut(c, 24), 12)) for c in columns[::step]],
+        ["\n".join(textwrap.wrap(cut(c, 24), 12)) for c in columns[::step]],
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return drawn
-
-
-def png(drawn: "Figure", dpi: int = 110) -> bytes:
-    """A figure as a picture."""
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
 
 
 def gathered(
@@ -316,7 +265,7 @@ def _largest(
 
 def _room(names: Sequence[str], extra: float = 0.0) -> dict[str, float]:
     longest = max(map(len, names))
-    return {"left": 0.3 + _LETTER * longest, "height": 1.25 + 0.27 * max(len(names), 2) + extra}
+    return {"left": 0.3 + LETTER * longest, "height": 1.25 + 0.27 * max(len(names), 2) + extra}
 
 
 def _rows(axes: "Axes", names: Sequence[str]) -> None:
@@ -329,8 +278,8 @@ def _colours(series: "Mapping[str, Any]") -> list[str]:
 
 
 def _legend_room(series: "Mapping[str, Any]") -> float:
-    longest = max(len(_cut(name, 26)) for name in series)
-    return 0.25 if len(series) == 1 else 0.6 + _LETTER * longest
+    longest = max(len(cut(name, 26)) for name in series)
+    return 0.25 if len(series) == 1 else 0.6 + LETTER * longest
 
 
 def _finish(axes: "Axes", series: "Mapping[str, Any]", unit: str, places: Sequence[Any]) -> None:
@@ -341,7 +290,7 @@ def _finish(axes: "Axes", series: "Mapping[str, Any]", unit: str, places: Sequen
     if len(series) > 1:
         handles, names = axes.get_legend_handles_labels()
         axes.legend(
-            handles[::-1], [_cut(name, 26) for name in names[::-1]], loc="upper left",
+            handles[::-1], [cut(name, 26) for name in names[::-1]], loc="upper left",
             bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8.5, handlelength=1.2,
         )  # fmt: skip
     if isinstance(places[0], date):
@@ -365,32 +314,3 @@ def _bar_width(places: Sequence[Any]) -> float:
         return 0.8
     apart = min((b - a for a, b in pairwise(places)), default=timedelta(1))
     return 0.85 * (apart / timedelta(1))
-
-
-def _cut(text: str, most: int = _LONGEST) -> str:
-    # matplotlib would read what is between two of these as a formula.
-    line = " ".join(text.split()).replace("$", r"\$")
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-@cache
-def _figure_class() -> "type[Figure]":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "plots need matplotlib, which is not installed: pip install 'tracemill[plots]'; "
-            "the .frame of a table holds the same figures"
-        ) from error
-
-    class Plot(Figure):
-        """A figure that shows itself in any notebook, also where pyplot was never imported."""
-
-        def _repr_png_(self) -> bytes:
-            return png(self)
-
-    return Plot
