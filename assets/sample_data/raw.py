@@ -16,7 +16,7 @@ SOURCES = {
     "partner.yaml": (
         "licence: written for this sample\n"
         "columns:\n  user_query: Question\n  assistant_response: Reply\n"
-        "  label: Topic\n  conversation_id: Ticket\n"
+        "  label: Topic\n  conversation_id: Ticket\n  timestamp: Opened\n"
     ),
 }
 DATASET = """\

@@ -115,9 +115,10 @@ def _row(random: Random, origin: str, number: int) -> Row:
 
 def _as(origin: str, number: int, asked: str, said: str, label: str, random: Random) -> Row:
     """A row with the columns that files of this origin have."""
-    if origin == "partner":
-        return {"Question": asked, "Reply": said, "Topic": label, "Ticket": f"P-{number:04}"}
     when = FIRST_DAY + timedelta(minutes=37 * number)
+    if origin == "partner":
+        row = {"Question": asked, "Reply": said, "Topic": label, "Ticket": f"P-{number:04}"}
+        return row | {"Opened": when.isoformat()}
     row = {"question": asked, "answer": said, "label": label, "timestamp": when.isoformat()}
     if origin == "support":
         row |= {"user_id": f"garden-{random.randrange(700)}", "rating": random.choice([3, 4, 4, 5])}
@@ -205,5 +206,5 @@ def _broken() -> dict[str, list[str]]:
     return {
         "support": ['{"question": "Who waters the', json.dumps(whole), "[1, 2, 3]"],
         "forum": ['{"question": "Is this all?"}', "not a row at all", '{"answer": "Only this."}'],
-        "partner": [",,,P-9001"],
+        "partner": [",,,P-9001,"],
     }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tracemill.corpus.contamination import Evaluations
-    from tracemill.corpus.dedup import Fields
+    from tracemill.corpus.dedup import Explanation, Fields
     from tracemill.corpus.recipe import Dataset
 
 READ = "raw_records"
@@ -187,6 +187,26 @@ def families(settings: Settings, most: int = 6) -> list[Family]:
     chosen = by_kept.sort(size, "kept_id", descending=[True, False]).head(most)
     known = _texts(settings, set(chosen["kept_id"]) | set(chosen["record_id"].explode()))
     return [_family(kept_id, members, known) for kept_id, members in chosen.iter_rows()]
+
+
+def explained(settings: Settings, record_id: str) -> "Explanation":
+    """Why a record was dropped as a duplicate, beside the one that stayed.
+
+    Raises `UsageError` for a record that was not.
+    """
+    import polars as pl
+
+    from tracemill.corpus import dedup
+    from tracemill.corpus.recipe import dataset_recipe
+
+    kept, dropped = (
+        pl.scan_parquet(_files(folder), glob=False)
+        for folder in (settings.kept("unique_records"), settings.dropped("unique_records"))
+    )
+    gone = dropped.filter(record_id=record_id).collect()
+    stays = kept.filter(pl.col("record_id").is_in(gone["kept_id"].to_list())).collect()
+    fields = dataset_recipe(settings.raw_dataset).dedup.fields
+    return dedup.explain(record_id, stays, gone, fields=fields)
 
 
 def leaks(settings: Settings) -> "pl.DataFrame":

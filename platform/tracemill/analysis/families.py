@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS, APART, RADIUS = 3, 3.4, 1.0
+COLUMNS, APART, RADIUS = 3, 3.3, 1.0
 LABELLED = 10
 """Of a family with more lines than these, only those to the record that stayed have figures."""
 
@@ -32,7 +32,7 @@ def clusters(title: str, families: Sequence[Family], *, period: str) -> "Figure"
     if not families:
         return nothing(title, unit, period, 0, "records", why="no near-duplicates were found")
     rows = math.ceil(len(families) / COLUMNS)
-    drawn, axes = figure(title, unit, period, n, "records", left=0.1, height=1.1 + 2.5 * rows)
+    drawn, axes = figure(title, unit, period, n, "records", left=0.1, height=1.1 + 1.9 * rows)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(-APART / 2, APART * (COLUMNS - 0.5))
