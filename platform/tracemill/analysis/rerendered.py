@@ -76,11 +76,12 @@ def _read_back(before: Before, was: "Prompt", prompt: "Prompt", text: str) -> di
 def _matched(was: "Prompt", text: str) -> dict[str, str] | None:
     """The only values with which the template makes this text; None where several do, or none."""
     where = f"prompt {was.name}"
-    marks = {name: f"\x00{number}\x00" for number, name in enumerate(was.variables)}
+    # Upper and lower case, blanks at both ends, and long: a filter would leave its traces.
+    marks = {name: f" \x00{'aZ' * 3000}{place}\x00 " for place, name in enumerate(was.variables)}
     shape = templates.render(was.template, marks, where)
     pattern, seen = "", set[str]()
-    for piece in re.split("(\x00[0-9]+\x00)", shape):
-        mark = piece.strip("\x00") if piece[:1] == "\x00" else None
+    for piece in re.split("( \x00(?:aZ){3000}[0-9]+\x00 )", shape):
+        mark = piece[6002:-2] if "\x00" in piece else None
         if mark is None:
             pattern += re.escape(piece)
         elif mark in seen:
