@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import apsw
@@ -26,7 +26,7 @@ from tracemill.events import LogTailLost
 from tracemill.log import rows, tables
 from tracemill.log.group import Durability, Group, Request
 from tracemill.log.rows import Draft
-from tracemill.log.tables import End, Segment, Work
+from tracemill.log.tables import End, Erasing, Segment, Work
 from tracemill.log.translate import WAIT_MS, translated
 from tracemill.log.turn import Names, Turn, refuse_shared_file_system, this_boot
 
@@ -36,6 +36,17 @@ _SYNCHRONOUS: Mapping[Durability, str] = {
     "kill": "PRAGMA synchronous = NORMAL",
     "power": "PRAGMA synchronous = FULL",
 }
+
+
+class Change(NamedTuple):
+    """Which state of the journal was seen."""
+
+    openings: int = 0
+    """How often this process has opened it: each time it may be another one."""
+    erasures: int = 0
+    """How often events were emptied in it. The events behind both are what they were."""
+    version: int = 0
+    """SQLite's: differs after a commit of another connection."""
 
 
 class Journal:
@@ -143,6 +154,17 @@ class Journal:
                 )
             self._writer_work = connection.data_version(), work
             self._turn.set_mark(work.end.position)
+
+    def scrub(self) -> None:
+        """Leave nothing in the files of rows that were changed or deleted.
+
+        SQLite overwrites neither its free pages nor what it cuts from a page. Both files stay the
+        same files; whoever wants to append waits meanwhile. Raises `LogError` in all its forms.
+        """
+        with self._commits, translated(self._path), self._turn.taken():
+            connection = self._usable_writer("power")
+            connection.execute("VACUUM")
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _begun(self, connection: apsw.Connection) -> Work:
         """Where the log ends, looked up only when another connection has committed since ours."""
@@ -292,10 +314,16 @@ class Journal:
             with translated(self._path), self._commits, self._turn.taken():
                 self._usable_writer()
 
-    def changes(self) -> tuple[int, int]:
+    def changes(self) -> Change:
         """A value that differs after anyone has committed something."""
         with self._reading() as connection:
-            return self._openings, connection.pragma("data_version")
+            version = connection.pragma("data_version")
+            return Change(self._openings, tables.erasures(connection), version)
+
+    def erasing(self) -> list[Erasing]:
+        """What is being emptied, by a process that is at it or was killed at it."""
+        with self._reading() as connection:
+            return tables.erasing(connection)
 
     def state(self) -> tuple[End, list[Segment], dict[str, int]]:
         """The end of the log, its live segments and the version of every stream, at one moment."""

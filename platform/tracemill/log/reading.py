@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
-from tracemill.errors import TracemillError, UsageError
+from tracemill.errors import LogError, TracemillError, UsageError
 from tracemill.log import rows, segments, views
-from tracemill.log.journal import Journal
+from tracemill.log.journal import Change, Journal
 from tracemill.log.tables import Segment
 from tracemill.prices.table import load
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _QUESTIONS = {"SELECT", "MULTI"}  # MULTI: a PIVOT, which DuckDB takes apart
+
+_TRIES = 20
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -58,7 +60,7 @@ class Reader:
         self._journal = journal
         self._prices = prices
         self._lock = threading.Lock()
-        self._seen_change = (0, 0)
+        self._seen_change = Change()
         self._snapshot: Snapshot | None = None
         self._sessions: dict[int, _Session] = {}
         _readers.add(self)
@@ -67,13 +69,18 @@ class Reader:
         """See `EventLog.arrow`."""
         import duckdb
 
-        try:
-            connection = self._connection(until, query)
-            _refuse_all_but_questions(connection, query)
-            table = connection.sql(query, params=parameters).to_arrow_table()
-        except duckdb.Error as error:
-            raise self._explained(error) from error
-        return table.cast(_in_utc(table.schema))
+        for _ in range(_TRIES):
+            seen = self.snapshot().live
+            try:
+                connection = self._connection(until, query)
+                _refuse_all_but_questions(connection, query)
+                table = connection.sql(query, params=parameters).to_arrow_table()
+                return table.cast(_in_utc(table.schema))
+            except duckdb.Error as error:
+                # A file that was there is not: another has taken its place, or it is missing.
+                if not isinstance(error, duckdb.IOException) or seen == self.snapshot().live:
+                    raise self._explained(error) from error
+        raise LogError("segments come and go faster than a question can be asked: ask again")
 
     def _explained(self, error: Exception) -> TracemillError:
         """DuckDB's words in one line, unless the log itself lacks something."""
@@ -128,9 +135,10 @@ class Reader:
         with self._lock:
             change = self._journal.changes()
             if self._snapshot is None or change != self._seen_change:
-                # A journal that was opened anew may be another one: what is known may not be in it.
+                # A journal that was opened anew may be another one, and events may have been
+                # emptied: then what is known is not what is there.
                 known = rows.to_arrow([])
-                if self._snapshot and change[0] == self._seen_change[0]:
+                if self._snapshot and change[:2] == self._seen_change[:2]:
                     known = self._snapshot.tail
                 read_to: int = known["position"][-1].as_py() if len(known) else 0
                 live, new = self._journal.snapshot(read_to)

@@ -80,7 +80,8 @@ COLUMNS = {
 MAX_PAYLOAD_CHARACTERS = 16_000_000
 """An event is a fact, not a file."""
 
-_NOT_IN_PAYLOAD = {"event_id", "kind", "occurred_at", *ENVELOPE}
+NOT_IN_PAYLOAD = {"event_id", "kind", "occurred_at", *ENVELOPE}
+"""Fields of an event that have a column of their own."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NANO = Decimal(10) ** 9
@@ -107,7 +108,7 @@ def draft(event: Happened) -> Draft:
     """Turn an event into a row without its place in the log."""
     kind: str = getattr(event, "kind")  # noqa: B009 (each subclass declares its own literal)
     try:
-        payload = event.model_dump_json(exclude=_NOT_IN_PAYLOAD, exclude_none=True)
+        payload = event.model_dump_json(exclude=NOT_IN_PAYLOAD, exclude_none=True)
     except PydanticSerializationError:
         # Half of a character, where a model's output was cut: better recorded than refused.
         return draft(type(event).model_validate(_mended(event.model_dump())))

@@ -61,10 +61,10 @@ def fold(journal: Journal, progress: Progress | None = None, *, wait: bool = Tru
     with only_one(journal.folder / "fold.lock", wait=wait) as alone:
         if not alone:
             return 0
-        _remove_aborted(journal.folder)
+        remove_aborted(journal.folder)
         while segment := _fold_one(journal, progress):
             sealed += segment.hi - segment.lo + 1
-        _trim(journal)
+        trim(journal)
     return sealed
 
 
@@ -74,7 +74,7 @@ def _fold_one(journal: Journal, progress: Progress | None) -> Segment | None:
     if lo > end:
         return None
     hi = min(end, lo + FOLD_ROWS - 1)
-    segment = _write(journal.folder, lo, hi, _tail(journal, lo, hi), progress)
+    segment = write(journal.folder, lo, hi, _tail(journal, lo, hi), progress)
     return segment if _seal(journal, segment) else None
 
 
@@ -87,7 +87,7 @@ def _seal(journal: Journal, segment: Segment) -> bool:
         return True
 
 
-def _trim(journal: Journal) -> None:
+def trim(journal: Journal) -> None:
     """Delete sealed rows that need not be kept, in small steps; finishes what a crash left."""
     trimmed = _TRIM_ROWS
     while trimmed == _TRIM_ROWS:
@@ -107,19 +107,19 @@ def compact(journal: Journal, progress: Progress | None = None) -> int:
     """Merge runs of small neighbours into one file each; returns how many files were replaced."""
     replaced = 0
     with only_one(journal.folder / "fold.lock", wait=True):
-        _remove_aborted(journal.folder)
+        remove_aborted(journal.folder)
         for run in _mergeable(journal.segments()):
             for segment in run:
-                _refuse_altered(journal.folder, segment)
+                refuse_altered(journal.folder, segment)
             parts = (table for segment in run for table in read(journal.folder, segment))
-            merged = _write(journal.folder, run[0].lo, run[-1].hi, parts, progress)
+            merged = write(journal.folder, run[0].lo, run[-1].hi, parts, progress)
             with journal.writing() as work:  # the commit point of a compaction
                 if tables.replace_segments(work, run, merged, time.time_ns() // 1000):
                     replaced += len(run)
     return replaced
 
 
-def _refuse_altered(folder: Path, segment: Segment) -> None:
+def refuse_altered(folder: Path, segment: Segment) -> None:
     """A merged file vouches anew for its rows, so it may only take them from an unaltered one."""
     path = segment_path(folder, segment)
     if not path.exists() or sha256_of(path) != segment.sha256:
@@ -143,7 +143,7 @@ def gc(journal: Journal, *, grace_s: float = GRACE_S) -> int:
     deleted = 0
     folder, now = journal.folder, time.time()
     with only_one(folder / "fold.lock", wait=True):
-        _remove_aborted(folder)
+        remove_aborted(folder)
         replaced = journal.segments(replaced=True)
         for segment in replaced:
             if now - (segment.replaced_us or 0) / 1e6 >= grace_s:
@@ -218,7 +218,7 @@ def read(folder: Path, segment: Segment, after: int = 0) -> Iterator["pa.Table"]
             yield table.slice(max(0, after + 1 - first))
 
 
-def _write(
+def write(
     folder: Path, lo: int, hi: int, tables: Iterator["pa.Table"], progress: Progress | None
 ) -> Segment:
     """Write the rows `lo` to `hi` as one synced file, ready for the manifest."""
@@ -285,7 +285,7 @@ def _write_parquet(
     return last
 
 
-def _remove_aborted(folder: Path) -> None:
+def remove_aborted(folder: Path) -> None:
     """Sweep up what a killed process left half written; nobody else writes while we hold the lock."""
     for path in (folder / "segments").glob(".*.tmp"):
         path.unlink()

@@ -121,6 +121,7 @@ class Failures:
     def __init__(self, log: "EventLog") -> None:
         self._log = log
         self._lock = threading.Lock()
+        self._erasures = 0
         self._begin_anew()
         _all.add(self)
 
@@ -153,9 +154,11 @@ class Failures:
         self._followed = Followed()
 
     def _catch_up(self) -> None:
-        end = self._log.position()
-        if end < self._seen:  # another log has taken the place of this one
+        end, erasures = self._log.position(), self._log.erasures
+        # Another log may have taken the place of this one, and events may have been emptied.
+        if end < self._seen or erasures != self._erasures:
             self._begin_anew()
+        self._erasures = erasures
         try:
             while self._seen < end:
                 upto = min(self._seen + _PAGE_POSITIONS, end)

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Self
 
 from tracemill.errors import LogError, LogNotWritable, UsageError
 from tracemill.events import KINDS, Happened, Recorded
-from tracemill.log import crashed, presence, rows, segments, tables, views
-from tracemill.log.journal import Durability, Journal
+from tracemill.log import crashed, erase, presence, rows, segments, tables, views
+from tracemill.log.erase import Erased, Older
+from tracemill.log.journal import Change, Durability, Journal
+from tracemill.log.persons import Held, of_person
 from tracemill.log.reading import Parameters, Reader, refuse_polars_after_fork
 from tracemill.log.verify import Verification, verify
 from tracemill.prices import Table, load
@@ -157,7 +159,7 @@ class EventLog:
         """
         _check_kinds(kinds)
         stop = stop or threading.Event()
-        seen_change = (0, 0)
+        seen_change = Change()
         while not stop.is_set():
             change = self._journal.changes()
             if change == seen_change:
@@ -249,6 +251,62 @@ class EventLog:
         """All named positions."""
         return self._journal.pins()
 
+    # Removing
+
+    def of_person(self, user_id: str) -> Held:
+        """What the log holds of a person: events to be emptied, and the calls among them.
+
+        These are all events of the calls that were made for `user_id` (with what guards, judges and
+        questions to collections say of them, and where their answers were given again), and every
+        other event whose `user_id` it is, or whose actor or free text holds it as a word of its
+        own: `ann` is neither in `joanne` nor in `ann@example.org`. Emptied events are not found.
+        """
+        return of_person(self, user_id)
+
+    def erase(
+        self,
+        which: Iterable[int] | Older,
+        *,
+        reason: erase.Reason,
+        figures: bool,
+        actor: str | None = None,
+        progress: segments.Progress | None = None,
+    ) -> Erased:
+        """Empty events, those at these positions or those `Older` than a moment, for good.
+
+        With `figures` they keep their class, their times, tokens, costs, models and other figures, so
+        that sums over the past stay what they were; texts and names go. Without, each becomes a
+        `log.event_removed`. Either way its position, id, stream and version stay, and a `log.erased`
+        says what was done. Streams are named after things (an id of ours, a model, a collection),
+        never after what a user said; they keep their names.
+
+        When it returns, no file of the log holds anything of what went; files elsewhere (backups,
+        exports, data sets) are another matter. A process that is killed at it leaves the rest to the
+        next `erase` or `fold`. Events of streams that are kept for their state keep it, whatever
+        `figures` says; `retention` refuses them. Appending waits while the journal is written anew,
+        a second for each 50 million events or so; a lazy `frame` from before must be made again.
+
+        Raises `UsageError` for a position that is not there or an event that must stay, `LogDamaged`
+        where a file was altered, other `LogError`s when the disk refuses.
+        """
+        done = erase.erase(
+            self,
+            self._journal,
+            which,
+            reason=reason,
+            figures=figures,
+            actor=actor,
+            progress=progress,
+        )
+        if done.events:
+            self._write_catalogue()
+        return done
+
+    @property
+    def erasures(self) -> int:
+        """Differs after events were emptied: whoever remembers what they read must read anew."""
+        return self._journal.changes().erasures
+
     # Housekeeping
 
     def fold(self, progress: segments.Progress | None = None, *, wait: bool = True) -> int:
@@ -256,6 +314,7 @@ class EventLog:
 
         While another process folds, waits for it, or (`wait=False`) leaves the work to it.
         """
+        erase.complete(self._journal, progress)
         sealed = segments.fold(self._journal, progress, wait=wait)
         if len(self._journal.segments()) > MANY_SEGMENTS:
             segments.compact(self._journal, progress)

@@ -1,7 +1,8 @@
 """The journal's tables, and what is done to them within a transaction that someone else has opened.
 
 `journal` holds rows until they are sealed (and kept streams for ever), `seen` every event id, `head`
-the version of every stream, `segment` the manifest of sealed files, `pin` named positions.
+the version of every stream, `segment` the manifest of sealed files, `pin` named positions, `erasing`
+what is to be emptied until nothing of it is left. `user_version` counts how often that was done.
 """
 
 import time
@@ -40,12 +41,18 @@ CREATE TABLE IF NOT EXISTS segment(
   sha256 TEXT NOT NULL, digest BLOB NOT NULL, recorded_at INTEGER NOT NULL, replaced_at INTEGER);
 CREATE INDEX IF NOT EXISTS segment_hi ON segment(hi);
 CREATE TABLE IF NOT EXISTS pin(name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erasing(
+  first INTEGER NOT NULL, last INTEGER NOT NULL, figures INTEGER NOT NULL, done INTEGER NOT NULL);
 """
 
 # SQLite counts this in binding order: every column of a row, then whether it is kept.
 _INSERT = f"INSERT INTO journal({_COLUMNS}, keep) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
+_EMPTY = f"UPDATE journal SET ({_COLUMNS}) = ({', '.join('?' * len(COLUMNS))}) WHERE position = ?"  # noqa: S608
 _MARK_SEEN = "INSERT INTO seen VALUES (?, ?) ON CONFLICT DO NOTHING"
 _NEXT_VERSION = "INSERT INTO head VALUES (?, 1) ON CONFLICT DO UPDATE SET version = version + 1 RETURNING version"
+_BEFORE = "INSERT INTO erasing SELECT first, :lo - 1, figures, 0 FROM erasing WHERE done = 0 AND first < :lo AND last >= :lo"
+_BEHIND = "INSERT INTO erasing SELECT :hi + 1, last, figures, 0 FROM erasing WHERE done = 0 AND first <= :hi AND last > :hi"
+_DONE = "UPDATE erasing SET first = max(first, :lo), last = min(last, :hi), done = 1 WHERE done = 0 AND first <= :hi AND last >= :lo"
 _POSITION_OF = "SELECT position FROM seen WHERE event_id = ?"
 _VERSION_OF = "SELECT version FROM head WHERE stream = ?"
 
@@ -88,6 +95,17 @@ class Segment(NamedTuple):
     """When the event at `hi` was recorded, in microseconds since 1970."""
     replaced_us: int | None = None
     """When a compaction replaced it; None while it is live."""
+
+
+class Erasing(NamedTuple):
+    """Neighbouring positions that are being emptied."""
+
+    first: int
+    last: int
+    figures: bool
+    """True where their figures stay."""
+    done: bool
+    """True when they are emptied and only their traces are left to be removed."""
 
 
 def exist(connection: apsw.Connection) -> bool:
@@ -222,6 +240,48 @@ def forget(work: Work, segment: Segment) -> None:
     work.connection.execute(
         "DELETE FROM segment WHERE file = ? AND replaced_at IS NOT NULL", (segment.file,)
     )
+
+
+def erasing(connection: apsw.Connection) -> list[Erasing]:
+    """What is being emptied, in order of position; empty when nothing is."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'erasing'").get:
+        return []  # a log of an older version that cannot be written to
+    query = "SELECT * FROM erasing ORDER BY first"
+    return [Erasing(a, b, bool(c), bool(d)) for a, b, c, d in connection.execute(query)]
+
+
+def begin_erasing(work: Work, spans: Sequence[tuple[int, int]], *, figures: bool) -> None:
+    """Remember that these positions are to be emptied."""
+    work.connection.executemany(
+        "INSERT INTO erasing VALUES (?, ?, ?, 0)", [(a, b, int(figures)) for a, b in spans]
+    )
+
+
+def empty(work: Work, emptied: Sequence[tuple[Any, ...]], lo: int, hi: int) -> None:
+    """Put emptied rows in the place of what stood there, and note that `lo` to `hi` is done."""
+    connection = work.connection
+    connection.executemany(_EMPTY, [(*row, row[0]) for row in emptied])
+    within = {"lo": lo, "hi": hi}
+    connection.execute(_BEFORE, within)
+    connection.execute(_BEHIND, within)
+    connection.execute(_DONE, within)
+    connection.pragma("user_version", erasures(connection) + 1)
+
+
+def end_erasing(work: Work) -> None:
+    """Nothing of what was emptied is left anywhere."""
+    work.connection.execute("DELETE FROM erasing WHERE done = 1")
+
+
+def erasures(connection: apsw.Connection) -> int:
+    """How often events were emptied: what was read before the last time may be there no more."""
+    return connection.pragma("user_version")
+
+
+def rows_between(connection: apsw.Connection, lo: int, hi: int) -> list[tuple[Any, ...]]:
+    """Rows of the journal from `lo` to `hi`, in order."""
+    query = f"SELECT {_COLUMNS} FROM journal WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
+    return connection.execute(query, (lo, hi)).fetchall()
 
 
 def pin(work: Work, name: str, position: int) -> None:

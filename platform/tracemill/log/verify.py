@@ -11,6 +11,8 @@ from tracemill.errors import TracemillError
 from tracemill.events import KINDS
 from tracemill.files import sha256_of
 from tracemill.log import rows, segments
+from tracemill.log.erase import Vouched
+from tracemill.log.figures import emptied, is_emptied
 from tracemill.log.journal import Journal
 from tracemill.log.tables import Segment
 
@@ -53,6 +55,7 @@ def verify(journal: Journal, progress: segments.Progress | None = None) -> Verif
             if chain.position >= end.position:
                 break
         chain.compare_heads(heads)
+        chain.compare_emptied(journal.kept("log") or [])
     return Verification(chain.position, len(live), (*problems, *chain.problems))
 
 
@@ -79,6 +82,8 @@ class _Chain:
         self.problems: list[str] = []
         self._digest = b""
         self._versions: dict[str, int] = {}
+        self._emptied: list[int] = []
+        self._vouched = Vouched()
 
     def follow(self, raws: list[tuple[Any, ...]]) -> None:
         for raw in raws:
@@ -86,12 +91,28 @@ class _Chain:
             if position != self.position + 1:
                 self.problems.append(f"position {position} follows position {self.position}")
             if rows.digest(self._digest, raw) != stored:
-                self.problems.append(f"position {position}: does not match its digest")
+                if _is_rightly_emptied(raw):
+                    self._emptied.append(position)
+                else:
+                    self.problems.append(f"position {position}: does not match its digest")
+            if raw[2] == "log.erased":
+                self._vouched.add(raw[-2])
             if version != self._versions.get(stream, 0) + 1:
                 self.problems.append(
                     f"position {position}: version {version} of {stream} is out of order"
                 )
             self.position, self._digest, self._versions[stream] = position, stored, version
+
+    def compare_emptied(self, later: list[tuple[Any, ...]]) -> None:
+        """Emptied rows cannot match their digest: a `log.erased` must speak for each, which may
+        have been appended while the log was read."""
+        for raw in later:
+            if raw[0] > self.position and raw[2] == "log.erased":
+                self._vouched.add(raw[-2])
+        self.problems += [
+            f"position {position}: was emptied, and no log.erased says so"
+            for position in self._vouched.lacks(self._emptied)
+        ]
 
     def compare_heads(self, heads: dict[str, int]) -> None:
         for stream in sorted(heads.keys() | self._versions.keys()):
@@ -100,6 +121,14 @@ class _Chain:
                     f"stream {stream}: the journal says version {heads.get(stream)}, "
                     f"the events say {self._versions.get(stream)}"
                 )
+
+
+def _is_rightly_emptied(raw: tuple[Any, ...]) -> bool:
+    """Whether a row holds only what emptying leaves: nobody has written anything into it since."""
+    try:
+        return is_emptied(raw) and emptied(raw, figures=True) == raw
+    except TracemillError:
+        return False
 
 
 def _check_columns(raws: list[tuple[Any, ...]]) -> Iterator[str]:
