@@ -7,8 +7,9 @@ opens; that one shows the sealed part of the log.
 import hashlib
 import shutil
 from collections.abc import Collection, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tracemill.errors import LogNotWritable
@@ -140,13 +141,14 @@ def write_catalogue(path: Path, files: Sequence[Path], prices: Table) -> None:
     import duckdb
 
     made_by = _made_by(prices)
+    absolute = [file.absolute() for file in files]
 
     def write(aside: Path) -> None:
         # To show other segments in a copy takes a sixth of making every view again.
-        absolute = [file.absolute() for file in files]
         if not _copied(path, aside, absolute, made_by):
-            aside.unlink(missing_ok=True)
-            _make_catalogue(aside, absolute, prices, made_by)
+            aside.write_bytes(_empty_catalogue(prices))
+            with duckdb.connect(str(aside), config=_OLDEST_STORAGE) as connection:
+                show(connection, absolute)
 
     try:
         write_atomically(path, write)
@@ -160,18 +162,23 @@ def write_catalogue(path: Path, files: Sequence[Path], prices: Table) -> None:
 _OLDEST_STORAGE: "Config" = {"storage_compatibility_version": "v1.0.0"}
 
 
-def _make_catalogue(path: Path, files: Sequence[Path], prices: Table, made_by: str) -> None:
+@lru_cache(maxsize=1)
+def _empty_catalogue(prices: Table) -> bytes:
+    """The file without segments."""
     import duckdb
 
-    with duckdb.connect(str(path), config=_OLDEST_STORAGE) as connection:
-        show(connection, files)
-        for name, contents in relations(prices).items():
-            connection.register("contents", contents)
-            connection.execute(f"CREATE TABLE {name} AS FROM contents")
-            connection.execute(f"COMMENT ON TABLE {name} IS '{made_by}'")
-        connection.unregister("contents")
-        create_macros(connection)
-        create_questions(connection)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "log.duckdb"
+        with duckdb.connect(str(path), config=_OLDEST_STORAGE) as connection:
+            show(connection, [])
+            for name, contents in relations(prices).items():
+                connection.register("contents", contents)
+                connection.execute(f"CREATE TABLE {name} AS FROM contents")
+                connection.execute(f"COMMENT ON TABLE {name} IS '{_made_by(prices)}'")
+            connection.unregister("contents")
+            create_macros(connection)
+            create_questions(connection)
+        return path.read_bytes()
 
 
 def _copied(path: Path, aside: Path, files: Sequence[Path], made_by: str) -> bool:
