@@ -88,12 +88,18 @@ def daily_anomalies(
     Raises `UsageError` where days and values do not fit, or `alpha` is no share.
     """
     if not 0 < alpha < 1 or season < 1 or span < 1:
-        raise UsageError(f"alpha={alpha}, season={season}, span={span}: alpha is from 0 to 1, days from 1")
+        raise UsageError(
+            f"alpha={alpha}, season={season}, span={span}: alpha is from 0 to 1, days from 1"
+        )
     _, every, places = calendar(days, values)
     at_once = max(1, _AT_ONCE // max(1, every.shape[1] * ERRORS))
-    parts = [_judged(every[i : i + at_once], season, alpha, span) for i in range(0, len(every), at_once)]
+    parts = [
+        _judged(every[i : i + at_once], season, alpha, span) for i in range(0, len(every), at_once)
+    ]
     shape = np.shape(values)
-    columns = [np.concatenate(c, axis=0)[:, places].reshape(shape) for c in zip(*parts, strict=True)]
+    columns = [
+        np.concatenate(c, axis=0)[:, places].reshape(shape) for c in zip(*parts, strict=True)
+    ]
     expected, low, high, score, value = columns
     verdict = np.select(
         [np.isnan(score), value > high, value < low], ["unknown", "high", "low"], "usual"

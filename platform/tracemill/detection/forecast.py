@@ -146,7 +146,9 @@ def _mape(paths: Array, truth: Array) -> float:
     made, real = _sums(paths, truth)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.abs(made / real - 1)
-    return float(100 * np.mean(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else np.nan
+    return (
+        float(100 * np.mean(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else np.nan
+    )
 
 
 def _sums(paths: Array, truth: Array) -> tuple[Array, Array]:
@@ -175,7 +177,9 @@ def _coverage(errors: Array, level: float) -> float:
     """With intervals as they were known on the day that the forecast would have been made."""
     inside: list[NDArray[np.bool_]] = []
     for far, error in enumerate(errors.T, start=1):
-        first = far + LEAST_BACKTESTS - 1  # what was forecast from earlier days has come true by then
+        first = (
+            far + LEAST_BACKTESTS - 1
+        )  # what was forecast from earlier days has come true by then
         if len(error) > first:
             count = np.arange(first, len(error)) - far
             square = np.nancumsum(error**2) / np.maximum(np.cumsum(np.isfinite(error)), 1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LEAST_DAYS = 7
 """Fewer do not tell how rates differ from day to day."""
-_CAUTION = 0.1
+_CAUTION = 0.35
 """The scatter that is taken is one which the true one passes so seldom, for few days tell it badly."""
 _NODES = np.linspace(-8, 8, 161)
 
@@ -61,7 +61,7 @@ def rate_changed(
     The number that fails after is binomial around a rate that is lognormal: spread by what n_before
     cases leave open (Jeffreys' prior) and, with a history, by how much daily rates differ more than
     chance makes them (the intra-class correlation, by moments: Kleinman 1973; taken at its upper
-    90 % limit). Of quiet periods `alpha` are called changed, or fewer where counts are small; without a
+    65 % limit). Of quiet periods `alpha` are called changed, or fewer where counts are small; without a
     history that holds for rates that do not differ from day to day, which those of real errors do.
 
     Args:

@@ -30,7 +30,9 @@ USUAL = 91
 """What is usual is the median of what is positive in so many days."""
 
 
-def calendar(days: Days, values: "ArrayLike") -> tuple[NDArray[np.datetime64], Array, NDArray[np.intp]]:
+def calendar(
+    days: Days, values: "ArrayLike"
+) -> tuple[NDArray[np.datetime64], Array, NDArray[np.intp]]:
     """Every day from the first to the last; the values there, NaN where there is none; where each
     of the given days is.
 
