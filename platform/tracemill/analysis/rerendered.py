@@ -80,8 +80,8 @@ def _matched(was: "Prompt", text: str) -> dict[str, str] | None:
     marks = {name: f" \x00{'aZ' * 3000}{place}\x00 " for place, name in enumerate(was.variables)}
     shape = templates.render(was.template, marks, where)
     pattern, seen = "", set[str]()
-    for piece in re.split("( \x00(?:aZ){3000}[0-9]+\x00 )", shape):
-        mark = piece[6002:-2] if "\x00" in piece else None
+    for place, piece in enumerate(re.split("( \x00(?:aZ){3000}[0-9]+\x00 )", shape)):
+        mark = piece[6002:-2] if place % 2 else None
         if mark is None:
             pattern += re.escape(piece)
         elif mark in seen:
