@@ -1,7 +1,8 @@
-"""`tracemill init`, `status` and `doctor`: is there a warehouse, what is in it, is all well?"""
+"""`tracemill init`, `status`, `doctor` and `verify`: is there a warehouse, is all well in it?"""
 
 import json
 import os
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracemill.cli.options import Json, Warehouse, open_log, settings_for
-from tracemill.cli.output import plain, print_facts, print_json
+from tracemill.cli.output import plain, print_facts, print_json, progress
 from tracemill.errors import TracemillError
 
 if TYPE_CHECKING:
@@ -47,18 +48,59 @@ def status(as_json: Json = False, warehouse: Warehouse = None) -> None:
 
 
 def doctor(as_json: Json = False, warehouse: Warehouse = None) -> None:
-    """Check this machine and the warehouse; for each thing that is wrong, say how to mend it."""
-    from tracemill.cli.doctor import examine
+    """Check this machine and the warehouse; for each thing that is wrong, say how to mend it.
+
+    Exit code 1 when something failed; what is only odd is a warning.
+    """
+    from tracemill.operations.examine import examine
 
     findings = examine(settings_for(warehouse))
+    shown = {"ok": "ok  ", "warning": "warn", "failed": "FAIL"}
     for finding in findings:
         if as_json:
-            print_json(finding._asdict())
+            print_json({**finding._asdict(), "ok": finding.ok})
         else:
-            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what:<12}  {finding.detail}")
+            said = ": ".join(filter(None, (finding.detail, finding.mend)))
+            print(f"{shown[finding.state]}  {finding.what:<12}  {plain(said)}")
     failed = [finding.what for finding in findings if not finding.ok]
     if failed:
         raise TracemillError(f"not all is well: {', '.join(failed)}; the lines above say the mend")
+
+
+def verify(as_json: Json = False, warehouse: Warehouse = None) -> None:
+    """Read every byte that something vouches for: the log, data sets, collections and models.
+
+    The log's hash chain, counts and positions are derived anew; files are held against their
+    manifests. Exit code 1 when something is missing or altered.
+    """
+    from tracemill.operations.verification import verify as verify_files
+
+    settings = settings_for(warehouse)
+    with open_log(warehouse) as log, progress("verifying the log", log.position()) as advance:
+        found = log.verify(advance)
+    with progress("reading files") as advance:
+        parts = verify_files(settings, advance)
+    problems = [*found.problems, *(each for part in parts for each in part.problems)]
+    if as_json:
+        print_json(
+            {
+                "log": {**asdict(found), "ok": found.ok},
+                "parts": [part._asdict() for part in parts],
+                "ok": not problems,
+            }
+        )
+    else:
+        if found.ok:
+            print(
+                f"{found.events:,} events in {found.segments:,} segments and the journal are sound"
+            )
+        for part in parts:
+            if not part.problems:
+                print(f"{part.part}: {part.files:,} files, each as it was written")
+        for problem in problems:
+            print(plain(problem))
+    if problems:
+        raise TracemillError(f"{len(problems):,} problems in {settings.warehouse}, listed above")
 
 
 def _facts(log: "EventLog") -> dict[str, Any]:

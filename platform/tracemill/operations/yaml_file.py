@@ -25,6 +25,7 @@ _MENDS = {
     "union_tag_not_found": "`kind` is missing: file, webhook or slack",
     "union_tag_invalid": "`kind` is file, webhook or slack",
 }
+_ONE = {"rules": "rule", "policies": "policy"}
 _KINDS = ("file", "webhook", "slack")
 _SECRETS = {
     name: f"no {what} may stand in a file: put it into an environment variable, and name that "
@@ -109,7 +110,7 @@ def told(path: Path, lines: dict[Where, int], where: Where, mistake: str) -> Inp
 def _said(
     error: Any, fields: dict[str, Any], model: type[BaseModel], lines: dict[Where, int]
 ) -> str:
-    where = cast("Where", error["loc"])
+    where = _place(fields, error["loc"])
     named = " ".join(_names(fields, where))
     if error["type"] == "extra_forbidden":
         field = str(where[-1])
@@ -127,19 +128,29 @@ def _line(lines: dict[Where, int], where: Where) -> str:
     return ""
 
 
+def _place(fields: Any, loc: Where) -> Where:
+    """Where pydantic found a mistake, without the kind of a sink, which is no field of the file."""
+    where: list[str | int] = []
+    for part in loc:
+        inner = _part(fields, part)
+        if part not in _KINDS or inner is not None:
+            where.append(part)
+            fields = inner
+    return tuple(where)
+
+
 def _names(fields: Any, where: Where) -> list[str]:
     """The field, after the name of the rule or the number of the policy that it is in."""
     words: list[str] = []
     for part in where:
-        inner = _part(fields, part)
+        fields = _part(fields, part)
         if isinstance(part, int):
-            name = _part(inner, "name")
+            name = _part(fields, "name")
             words[-1] = (
-                f"{words[-1].removesuffix('s')} {name if isinstance(name, str) else part + 1}:"
+                f"{_ONE.get(words[-1], words[-1])} {name if isinstance(name, str) else part + 1}:"
             )
-        elif part not in _KINDS or inner is not None:  # the kind of a sink is no field of the file
+        else:
             words.append(part)
-        fields = fields if inner is None else inner
     return words
 
 

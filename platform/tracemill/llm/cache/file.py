@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import apsw
 
@@ -16,6 +17,7 @@ from tracemill.llm.cache.answers import read_back, written
 from tracemill.llm.cache.database import Database, run, writing
 from tracemill.messages import Response
 
+FILE = "responses.db"
 MAX_BYTES = 256 * 2**20
 _VERSION = 1
 _CLOCK_STEP_S = 1.0
@@ -121,3 +123,27 @@ class FileCache:
             run(connection, gone, now, now + _CLOCK_STEP_S)
             run(connection, _LEAD, key, token, now, now + lease_s)
             return token if connection.changes() else None
+
+
+def prune(folder: Path, now: float, *, dry_run: bool = False) -> int:
+    """Delete the answers in `folder` whose time is over at `now` (seconds since 1970); how many.
+
+    `dry_run` only counts. Whoever asks for an expired answer gets none in any case.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return 0
+    database = Database(path, schema=_SCHEMA, version=_VERSION, name="response cache")
+
+    def work(connection: apsw.Connection) -> int:
+        with writing(connection):
+            counted = connection.execute("SELECT count(*) FROM entry WHERE expires <= ?", (now,))
+            ((expired,),) = counted.fetchall()
+            if not dry_run:
+                run(connection, "DELETE FROM entry WHERE expires <= ?", now)
+            return cast(int, expired)
+
+    try:
+        return database.do(work, 0)
+    finally:
+        database.close()

@@ -147,3 +147,22 @@ class Kept:
 @lru_cache(maxsize=8)
 def _opened(path: Path) -> Database:
     return Database(path, schema=_SCHEMA, version=_VERSION, name="embedding cache")
+
+
+def prune(folder: Path, before: float, *, dry_run: bool = False) -> int:
+    """Delete the vectors in `folder` that were last used before a moment (seconds since 1970).
+
+    Returns how many; `dry_run` only counts.
+    """
+    if not (folder / FILE).exists():
+        return 0
+
+    def work(connection: apsw.Connection) -> int:
+        with writing(connection):
+            counted = connection.execute("SELECT count(*) FROM vector WHERE used < ?", (before,))
+            ((old,),) = counted.fetchall()
+            if not dry_run:
+                run(connection, "DELETE FROM vector WHERE used < ?", before)
+            return cast(int, old)
+
+    return _opened(folder / FILE).do(work, 0)
