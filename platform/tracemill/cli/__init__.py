@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tracemill.cli import (
+    backups,
     batches,
     calls,
     checkout,
@@ -74,6 +75,8 @@ app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
 for command in (warehouse.init, warehouse.status, warehouse.doctor):
     app.command(rich_help_panel="Warehouse")(command)
 app.add_typer(batches.app, name="batches", rich_help_panel="Calls")
+for command in (backups.backup, backups.backups, backups.restore):
+    log.app.command()(command)
 app.add_typer(log.app, name="log", rich_help_panel="Warehouse")
 
 

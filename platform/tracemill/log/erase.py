@@ -50,6 +50,14 @@ class Older(NamedTuple):
     their state are never among them."""
 
 
+class How(NamedTuple):
+    """What is done with events, and what `log.erased` says of it."""
+
+    reason: Reason
+    figures: bool
+    actor: str | None = None
+
+
 @dataclass(frozen=True)
 class Erased:
     """What was emptied."""
@@ -70,23 +78,20 @@ def erase(
     log: "EventLog",
     journal: Journal,
     which: Iterable[int] | Older,
-    *,
-    reason: Reason,
-    figures: bool,
-    actor: str | None,
-    progress: segments.Progress | None,
+    how: How,
+    progress: segments.Progress | None = None,
 ) -> Erased:
     """See `EventLog.erase`."""
     ask = _by_age(which) if isinstance(which, Older) else _by_position(which, log.position())
     with only_one(journal.folder / "fold.lock", wait=True):
         finish(journal, progress)
-        counts, places = _chosen(log, ask, reason, figures)
+        counts, places = _chosen(log, ask, how)
         if not len(places):
             return Erased()
-        events = _vouchers(log, places, counts, reason, figures, actor)
+        events = _vouchers(places, counts, how)
         with journal.writing() as work:
             positions = tables.insert(work, [rows.draft(event) for event in events], {})
-            tables.begin_erasing(work, _spans(places), figures=figures)
+            tables.begin_erasing(work, _spans(places), figures=how.figures)
         return Erased(counts, tuple(positions), finish(journal, progress))
 
 
@@ -143,16 +148,14 @@ def _kept(what: str) -> str:
     )
 
 
-def _chosen(
-    log: "EventLog", ask: _Asked, reason: Reason, figures: bool
-) -> tuple[dict[str, int], Places]:
+def _chosen(log: "EventLog", ask: _Asked, how: How) -> tuple[dict[str, int], Places]:
     """Those events that hold something to be emptied: how many of each kind, and where."""
     emptied_alike = f"starts_with(payload, '{MARK}') AND (? OR list_contains(?::VARCHAR[], kind))"
     table = log.arrow(
         "SELECT position, kind, schema_version FROM events "  # noqa: S608
         f"WHERE {ask.condition} AND kind <> 'log.event_removed' AND NOT ({emptied_alike}) "
         "ORDER BY position",
-        [*ask.parameters, figures, _KEPT],
+        [*ask.parameters, how.figures, _KEPT],
     )
     counts: Counter[str] = Counter()
     for group in (
@@ -162,7 +165,7 @@ def _chosen(
     ):
         kind, first = group["kind"], group["position_min"]
         refuse_unknown(kind, group["schema_version"], first)
-        if reason == "retention" and KINDS[kind].keep:
+        if how.reason == "retention" and KINDS[kind].keep:
             raise UsageError(_kept(f"position {first} ({kind})"))
         counts[kind] += group["position_count"]
     return dict(sorted(counts.items())), table["position"].to_numpy()
@@ -176,24 +179,17 @@ def _spans(places: Places) -> list[tuple[int, int]]:
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
-def _vouchers(
-    log: "EventLog",
-    places: Places,
-    counts: dict[str, int],
-    reason: Reason,
-    figures: bool,
-    actor: str | None,
-) -> list[LogErased]:
+def _vouchers(places: Places, counts: dict[str, int], how: How) -> list[LogErased]:
     spans = [Positions(first=first, last=last) for first, last in _spans(places)]
     parts = [spans[i : i + _SPANS] for i in range(0, len(spans), _SPANS)]
     return [
         LogErased(
-            reason=reason,
+            reason=how.reason,
             positions=tuple(part),
-            figures=figures,
+            figures=how.figures,
             # Once, or sums over these events would count double.
             counts=counts if part is parts[0] else {},
-            actor=actor,
+            actor=how.actor,
         )
         for part in parts
     ]

@@ -30,6 +30,8 @@ from tracemill.log.tables import End, Erasing, Segment, Work
 from tracemill.log.translate import WAIT_MS, translated
 from tracemill.log.turn import Names, Turn, refuse_shared_file_system, this_boot
 
+FILE = "journal.db"
+"""The name of the file, for who copies a log that nobody has open."""
 _SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
 _CHECKPOINT_PAGES = 4_096  # 16 MB of WAL; each checkpoint syncs twice while everyone waits
 _SYNCHRONOUS: Mapping[Durability, str] = {
@@ -62,7 +64,7 @@ class Journal:
                 "upgrade apsw to 3.51.3 or later"
             )
         self.folder = folder
-        self._path = folder / "journal.db"
+        self._path = folder / FILE
         self._wal = folder / "journal.db-wal"
         names = ("journal.db", "journal.db-wal", "journal.db-shm")
         self._writer_files, self._reader_files = Names(folder, *names), Names(folder, *names)
@@ -319,6 +321,16 @@ class Journal:
         with self._reading() as connection:
             version = connection.pragma("data_version")
             return Change(self._openings, tables.erasures(connection), version)
+
+    def copy_to(self, path: Path) -> None:
+        """Write the journal as it is at one moment to `path`, a new file; appends go on meanwhile."""
+        with self._reading() as connection:
+            copy = apsw.Connection(str(path))
+            try:
+                with copy.backup("main", connection, "main") as work:
+                    work.step(-1)
+            finally:
+                copy.close()
 
     def erasing(self) -> list[Erasing]:
         """What is being emptied, by a process that is at it or was killed at it."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from tracemill.errors import LogError, LogNotWritable, UsageError
 from tracemill.events import KINDS, Happened, Recorded
 from tracemill.log import crashed, erase, presence, rows, segments, tables, views
+from tracemill.log.backup import Backup, backup
 from tracemill.log.erase import Erased, Older
 from tracemill.log.journal import Change, Durability, Journal
 from tracemill.log.persons import Held, of_person
@@ -113,8 +114,8 @@ class EventLog:
         recorded twice; its old position is returned, so a retry is always safe.
 
         `expected` maps a stream to the version it must have (0: must be new); `VersionConflict`
-        says that another one was first, and nothing is recorded. `LogError` and its kin say that
-        the log could not do it: nothing was recorded.
+        says that another one was first, `LogError` and its kin that the log could not do it: then
+        nothing was recorded.
         """
         drafts = [rows.draft(e) for e in ([events] if isinstance(events, Happened) else events)]
         if durability not in ("kill", "power"):
@@ -256,10 +257,10 @@ class EventLog:
     def of_person(self, user_id: str) -> Held:
         """What the log holds of a person: events to be emptied, and the calls among them.
 
-        These are all events of the calls that were made for `user_id` (with what guards, judges and
-        questions to collections say of them, and where their answers were given again), and every
-        other event whose `user_id` it is, or whose actor or free text holds it as a word of its
-        own: `ann` is neither in `joanne` nor in `ann@example.org`. Emptied events are not found.
+        All events of the calls that were made for `user_id` (with what guards, judges and questions
+        to collections say of them, and where their answers were given again), and every other one
+        whose `user_id` it is, or whose actor or free text holds it as a word of its own: `ann` is
+        neither in `joanne` nor in `ann@example.org`. Emptied events are not found.
         """
         return of_person(self, user_id)
 
@@ -274,30 +275,22 @@ class EventLog:
     ) -> Erased:
         """Empty events, those at these positions or those `Older` than a moment, for good.
 
-        With `figures` they keep their class, their times, tokens, costs, models and other figures, so
-        that sums over the past stay what they were; texts and names go. Without, each becomes a
-        `log.event_removed`. Either way its position, id, stream and version stay, and a `log.erased`
-        says what was done. Streams are named after things (an id of ours, a model, a collection),
-        never after what a user said; they keep their names.
+        With `figures` they keep their class, times, tokens, costs, models and other figures, so that
+        sums over the past stay what they were; texts and names go. Without, each becomes a
+        `log.event_removed`. Its position, id, stream and version stay, and a `log.erased` says what
+        was done. Streams are named after things (an id of ours, a model, a collection), never after
+        what a user said. Events that state is made of (prompts, jobs, models) keep it, whatever
+        `figures` says; `retention` refuses them.
 
-        When it returns, no file of the log holds anything of what went; files elsewhere (backups,
-        exports, data sets) are another matter. A process that is killed at it leaves the rest to the
-        next `erase` or `fold`. Events of streams that are kept for their state keep it, whatever
-        `figures` says; `retention` refuses them. Appending waits while the journal is written anew,
-        a second for each 50 million events or so; a lazy `frame` from before must be made again.
+        When it returns, no file of the log holds anything of what went; copies elsewhere may. What a
+        killed process leaves is done by the next `erase` or `fold`. Appends wait while the journal
+        is written anew, once; a lazy `frame` from before must be made again.
 
         Raises `UsageError` for a position that is not there or an event that must stay, `LogDamaged`
         where a file was altered, other `LogError`s when the disk refuses.
         """
-        done = erase.erase(
-            self,
-            self._journal,
-            which,
-            reason=reason,
-            figures=figures,
-            actor=actor,
-            progress=progress,
-        )
+        how = erase.How(reason, figures, actor)
+        done = erase.erase(self, self._journal, which, how, progress)
         if done.events:
             self._write_catalogue()
         return done
@@ -306,6 +299,28 @@ class EventLog:
     def erasures(self) -> int:
         """Differs after events were emptied: whoever remembers what they read must read anew."""
         return self._journal.changes().erasures
+
+    # Copies
+
+    def backup(
+        self,
+        folder: Path,
+        *,
+        quick: bool = False,
+        actor: str | None = None,
+        progress: segments.Progress | None = None,
+    ) -> Backup:
+        """Copy the log, as it is at one moment, into the new folder `folder`, and check the copy.
+
+        Appends go on; folding waits. Sealed files that a copy beside it has are shared with that.
+        Every law of the log is checked on the copy; with `quick` only that its bytes are the log's.
+        A `backup.made` is recorded behind it. `tracemill.log.restore` is the way back.
+
+        Raises `LogDamaged` where the log is not sound, `UsageError` where the folder is taken.
+        """
+        made = backup(self._journal, folder, quick=quick, progress=progress)
+        self.append(made.event(actor), durability="power")
+        return made
 
     # Housekeeping
 
