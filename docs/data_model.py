@@ -42,6 +42,7 @@ MADE_BY_THE_LOG = {
     "kind": "What happened; it decides the fields.",
     "finish_reason": "Why the model stopped: of several choices `content_filter` and `refusal` first.",
     "usage_estimated": "True where the provider gave no counts and ours stand in.",
+    "error_message": "What went wrong, in a sentence; of a refusal, its reason.",
     "payload": "The event's remaining fields, as JSON text: `payload ->> '$.text'`.",
 }
 
@@ -89,9 +90,11 @@ def _values() -> Iterator[str]:
 
 def _views() -> Iterator[str]:
     known = _known_meanings()
-    yield "## Views\n"
+    yield "## Views\n\nEach is one question.\n"
+    views = ("events", *sorted(definitions()))
+    yield _rows(("view", "question"), [(f"[`{v}`](#{v})", _view_summary(v)) for v in views])
     with tempfile.TemporaryDirectory() as folder, EventLog(folder) as log:
-        for view in ("events", *definitions()):
+        for view in views:
             columns = log.sql(f"describe {view}").iter_rows()
             yield f"### `{view}`\n\n{_view_summary(view)}\n"
             known |= _comments(definitions().get(view, ""))
@@ -151,7 +154,11 @@ def _summary(cls: type) -> str:
 
 def _table(first: str, lines: Iterable[Line]) -> str:
     rows = [(f"`{line.name}`", f"`{line.type}`", line.meaning) for line in lines]
-    cells = [(first, "type", "meaning"), ("---", "---", "---"), *rows]
+    return _rows((first, "type", "meaning"), rows)
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    cells = [head, ("---",) * len(head), *rows]
     escaped = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in cells)
     return "".join(f"| {row} |\n" for row in escaped)
 

@@ -430,6 +430,7 @@ def test_a_day_counts_what_failed_and_what_the_cache_saved(log: EventLog):
         "recorded_usd": Decimal(0),
         "saved_usd": Decimal("0.25"),
         "unpriced": 0,
+        "known_share": 1.0,
     }
 
 

@@ -38,6 +38,7 @@ _TEXT = {
         "OR (kind = 'llm.call.finished' AND (payload ->> '$.refusal') IS NOT NULL) THEN 'refusal' "
         "ELSE payload ->> '$.finish_reasons[0]' END"
     ),
+    "error_message": "coalesce(payload ->> '$.error_message', payload ->> '$.refusal')",
     "usage_estimated": (
         "CASE WHEN (payload -> '$.usage') IS NOT NULL "
         "THEN coalesce(payload ->> '$.usage.estimated', '0') END"

@@ -58,6 +58,9 @@ HOT = {
     "finish_reason": "VARCHAR",
     "usage_estimated": "BOOLEAN",
     "saved_usd": "DECIMAL(18,9)",
+    "error_message": "VARCHAR",
+    "status": "INTEGER",
+    "wait_ms": "DOUBLE",
 }
 """Typed columns beside the payload, with their DuckDB types; NULL where an event lacks the field."""
 
@@ -161,6 +164,7 @@ def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
         getters[columns.index("usage_estimated")] = lambda event: int(event.usage.estimated)
     if "finish_reasons" in cls.model_fields:
         getters[columns.index("finish_reason")] = _finish_reason
+        getters[columns.index("error_message")] = attrgetter("refusal")
     money = [columns.index(name) for name in ("cost_usd", "saved_usd")]
     json = [columns.index(name) for name in ("billed", "metadata")]
 

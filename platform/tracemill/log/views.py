@@ -5,9 +5,11 @@ opens; that one shows the sealed part of the log.
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Collection, Sequence
 from functools import cache, lru_cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "views"
 _MACROS = Path(__file__).parent / "macros.sql"
 _SHOWN = ", ".join(name for name in COLUMNS if name != "digest")
+_READ_FROM = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 _NOTHING = (
     "SELECT "
     + ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
@@ -37,7 +40,14 @@ _NOTHING = (
 @cache
 def definitions() -> dict[str, str]:
     """Name of a view to its SQL, in the order in which they can be created."""
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("*.sql"))}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("*.sql"))}
+    needed = {name: sorted(read_by(query, texts) - {name}) for name, query in texts.items()}
+    return {name: texts[name] for name in TopologicalSorter(needed).static_order()}
+
+
+def read_by(query: str, names: Collection[str]) -> set[str]:
+    """Those of these relations that a query of ours reads from."""
+    return set(_READ_FROM.findall(query)) & set(names)
 
 
 def show(
@@ -94,31 +104,19 @@ _CATALOGUES = ("duckdb_", "information_schema", "pg_catalog", "sqlite_master", "
 @cache
 def _standing_on() -> dict[str, frozenset[str]]:
     """Name of a view to the views that it needs, itself among them."""
-    known = definitions()
-    needed = {
-        name: frozenset({name, *(other for other in known if other in query)})
-        for name, query in known.items()
-    }
-    while True:
-        grown = {
-            name: frozenset[str]().union(*(needed[each] for each in of))
-            for name, of in needed.items()
-        }
-        if grown == needed:
-            return grown
-        needed = grown
+    known: dict[str, frozenset[str]] = {}
+    for name, query in definitions().items():
+        known[name] = frozenset({name}).union(*(known[other] for other in read_by(query, known)))
+    return known
 
 
 @cache
 def _priced() -> frozenset[str]:
     """The relations of prices, and the views over them."""
     names = set(NAMES)
-    while more := {
-        view
-        for view, query in definitions().items()
-        if view not in names and any(name in query for name in names)
-    }:
-        names |= more
+    for view, query in definitions().items():
+        if read_by(query, names):
+            names.add(view)
     return frozenset(names)
 
 

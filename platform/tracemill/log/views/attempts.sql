@@ -6,9 +6,9 @@ SELECT
   provider,
   request_model,
   error_type,
-  payload ->> '$.error_message' AS error_message,
-  TRY_CAST(payload ->> '$.status' AS INTEGER) AS http_status,  -- Of the answer, where there was one.
+  error_message,
+  status AS http_status,  -- Of the answer, where there was one.
   latency_ms,
-  TRY_CAST(payload ->> '$.wait_ms' AS DOUBLE) AS wait_ms
+  wait_ms
 FROM events
 WHERE kind = 'llm.call.retried'

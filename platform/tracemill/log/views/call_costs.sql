@@ -44,6 +44,14 @@ WITH
       e.request_model,
       e.response_model,
       e.service_tier,
+      e.operation,
+      e.conversation_id,
+      e.key_id,
+      e.user_id,
+      e.metadata,
+      e.prompt_name,
+      e.prompt_version,
+      e.usage_estimated,
       coalesce(e.input_tokens, 0) AS input_tokens,
       coalesce(e.output_tokens, 0) AS output_tokens,
       -- Where these are billed apart, as by Cohere, that is what is paid for.
@@ -72,6 +80,14 @@ WITH
       c.request_model,
       c.response_model,
       c.service_tier,
+      c.operation,
+      c.conversation_id,
+      c.key_id,
+      c.user_id,
+      c.metadata,
+      c.prompt_name,
+      c.prompt_version,
+      c.usage_estimated,
       input_tokens,
       output_tokens,
       c.cache_read AS cache_read_tokens,
@@ -79,6 +95,10 @@ WITH
       c.cache_write_1h AS cache_write_1h_tokens,
       c.reasoning AS reasoning_tokens,
       cost_usd,
+      -- What the provider's cache changed: reads are cheaper than input, writes dearer.
+      -(c.cache_read::DECIMAL(19, 0) * r.cache_read + c.cache_read_audio::DECIMAL(19, 0) * r.cache_read_audio) AS saved_by_reads,
+      c.cache_write::DECIMAL(19, 0) * r.cache_write
+        + c.cache_write_1h::DECIMAL(19, 0) * r.cache_write_1h AS spent_on_writes,
       r.priced_as,
       r.priced_tier,
       c.read::DECIMAL(19, 0) * r.input
@@ -147,6 +167,14 @@ SELECT
   request_model,
   response_model,
   service_tier,
+  operation,
+  conversation_id,
+  key_id,
+  user_id,
+  metadata,
+  prompt_name,
+  prompt_version,
+  usage_estimated,
   input_tokens,  -- All that was read.
   output_tokens,  -- All that was written.
   greatest(input_tokens - cache_read_tokens - cache_write_tokens, 0) AS input_uncached_tokens,  -- Read, neither from the provider's cache nor into it.
@@ -156,6 +184,8 @@ SELECT
   reasoning_tokens,  -- A part of `output_tokens`.
   cost_usd,  -- As recorded when it was made.
   CASE WHEN reason IS NULL THEN usd END AS repriced_usd,  -- By the table `prices`, exactly.
+  CASE WHEN reason IS NULL THEN saved_by_reads END AS cache_saved_usd,  -- What reads from the provider's cache cost less than they would have without.
+  CASE WHEN reason IS NULL THEN spent_on_writes END AS cache_write_usd,  -- What writes to it cost more.
   reason AS unpriced_reason,  -- Why `repriced_usd` is NULL.
   priced_as,  -- The model of the table.
   priced_tier  -- The service tier of the table.

@@ -9,8 +9,9 @@ SELECT
   ended.request_model,
   ended.prompt_name,
   ended.prompt_version
-FROM (SELECT * FROM events WHERE kind = 'llm.feedback.given') AS given
-LEFT JOIN (
-  SELECT * FROM events WHERE kind IN (
-    'llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
-) AS ended ON ended.stream = 'call:' || substr(given.stream, 10)
+FROM (
+  SELECT stream, provider, request_model, prompt_name, prompt_version FROM events WHERE kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+) AS ended
+RIGHT JOIN (
+  SELECT *, 'call:' || substr(stream, 10) AS judged FROM events WHERE kind = 'llm.feedback.given'
+) AS given ON ended.stream = given.judged

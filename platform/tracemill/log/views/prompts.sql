@@ -24,32 +24,56 @@ WITH
     FROM pointing
     GROUP BY ALL
   ),
-  used AS (
+  ends AS (
+    -- Failed calls have no cost, and costs no failed calls: neither needs the other.
+    SELECT
+      prompt_name,
+      prompt_version,
+      0 AS calls,
+      0 AS failed,
+      0 AS cached,
+      count(*) AS billed,
+      count(repriced_usd) AS priced,
+      sum(input_tokens) AS input_tokens,
+      sum(output_tokens) AS output_tokens,
+      sum(repriced_usd) AS repriced_usd,
+      sum(cost_usd) AS cost_usd
+    FROM call_costs
+    WHERE prompt_name IS NOT NULL
+    GROUP BY ALL
+    UNION ALL BY NAME
     SELECT
       prompt_name,
       prompt_version,
       count(*) AS calls,
-      count(*) FILTER (NOT answered) AS failed,
+      count(*) FILTER (
+        kind IN ('llm.call.failed', 'llm.call.crashed') OR (kind = 'llm.call.aborted' AND error_type <> 'interrupted')
+      ) AS failed,
       count(*) FILTER (kind = 'llm.call.cached') AS cached,
+      quantile_cont(latency_ms, [0.5, 0.95]) FILTER (kind = 'llm.call.finished') AS latency,
+      min(occurred_at) AS first_used_at,
+      max(occurred_at) AS last_used_at
+    FROM events
+    WHERE prompt_name IS NOT NULL AND kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+    GROUP BY ALL
+  ),
+  used AS (
+    SELECT
+      prompt_name,
+      prompt_version,
+      sum(calls)::BIGINT AS calls,
+      sum(failed)::BIGINT AS failed,
+      sum(cached)::BIGINT AS cached,
+      sum(billed)::BIGINT AS billed,
+      sum(priced)::BIGINT AS priced,
       sum(input_tokens)::BIGINT AS input_tokens,
       sum(output_tokens)::BIGINT AS output_tokens,
       sum(repriced_usd) AS repriced_usd,
-      sum(ends.cost_usd) AS cost_usd,
-      quantile_cont(latency_ms, 0.5) FILTER (kind = 'llm.call.finished') AS p50_latency_ms,
-      quantile_cont(latency_ms, 0.95) FILTER (kind = 'llm.call.finished') AS p95_latency_ms,
-      min(occurred_at) AS first_used_at,
-      max(occurred_at) AS last_used_at
-    FROM (
-      SELECT
-        *,
-        substr(stream, 6) AS call_id,
-        kind IN ('llm.call.finished', 'llm.call.cached')
-        OR (kind = 'llm.call.aborted' AND error_type = 'interrupted') AS answered
-      FROM events
-      WHERE prompt_name IS NOT NULL AND kind IN (
-        'llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
-    ) AS ends
-    LEFT JOIN (SELECT call_id, repriced_usd FROM call_costs) USING (call_id)
+      sum(cost_usd) AS cost_usd,
+      any_value(latency) AS latency,
+      min(first_used_at) AS first_used_at,
+      max(last_used_at) AS last_used_at
+    FROM ends
     GROUP BY ALL
   ),
   judged AS (
@@ -69,9 +93,11 @@ SELECT
   coalesce(input_tokens, 0) AS input_tokens,
   coalesce(output_tokens, 0) AS output_tokens,
   coalesce(repriced_usd, 0) AS cost_usd,  -- By the table `prices`.
+  coalesce(billed, 0) AS billed,  -- Calls that took tokens.
+  coalesce(priced, 0) AS priced,  -- Those of them with a known price: `cost_usd` is of these.
   coalesce(cost_usd, 0) AS recorded_usd,  -- As recorded when the calls were made.
-  p50_latency_ms,  -- Median of the answers, in milliseconds.
-  p95_latency_ms,  -- Of 100 answers, 95 took no longer, in milliseconds.
+  latency[1] AS p50_latency_ms,  -- Median of the answers, in milliseconds.
+  latency[2] AS p95_latency_ms,  -- Of 100 answers, 95 took no longer, in milliseconds.
   coalesce(feedback, 0) AS feedback,  -- How often an answer was judged.
   mean_feedback,  -- Mean score, from -1 to 1.
   first_used_at,  -- End of the first call.

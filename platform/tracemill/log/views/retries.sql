@@ -3,16 +3,16 @@ SELECT
   retried.provider,
   retried.request_model,
   retried.error_type,
-  TRY_CAST(retried.payload ->> '$.status' AS INTEGER) AS http_status,  -- Of the attempts that failed.
+  retried.status AS http_status,  -- Of the attempts that failed.
   count(*) AS retries,  -- Attempts that failed and were followed by another.
   count(DISTINCT retried.stream) AS calls,  -- Calls that they belong to.
   count(DISTINCT retried.stream) FILTER (ended.kind = 'llm.call.finished') AS recovered,  -- Calls among them that were answered in the end.
   count(DISTINCT retried.stream) FILTER (ended.kind IN ('llm.call.failed', 'llm.call.aborted')) AS lost,  -- Calls among them that were not.
-  sum(TRY_CAST(retried.payload ->> '$.wait_ms' AS DOUBLE)) AS waited_ms,  -- Spent waiting for the next attempt, in milliseconds.
+  sum(retried.wait_ms) AS waited_ms,  -- Spent waiting for the next attempt, in milliseconds.
   sum(retried.latency_ms) AS spent_ms,  -- Spent in the attempts that failed, in milliseconds.
   max(retried.occurred_at) AS last_at  -- When the last of them failed.
-FROM (SELECT * FROM events WHERE kind = 'llm.call.retried') AS retried
-LEFT JOIN (
+FROM (
   SELECT stream, kind FROM events WHERE kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted')
-) AS ended USING (stream)
+) AS ended
+RIGHT JOIN (SELECT * FROM events WHERE kind = 'llm.call.retried') AS retried USING (stream)
 GROUP BY ALL
