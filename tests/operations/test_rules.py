@@ -13,6 +13,7 @@ from tracemill import EventLog, Settings
 from tracemill.errors import InputError
 from tracemill.events import BackupMade, LogTailLost
 from tracemill.operations.alerts import ask, check
+from tracemill.operations.retention import retention
 from tracemill.operations.rules import File, Rule, alerts
 
 MODEL = "a-model-without-a-price"
@@ -195,3 +196,17 @@ def test_comparisons_mean_what_they_say():
 
 def test_the_rule_of_these_tests_is_one(tmp_path: Path):
     assert alerts(warehouse(tmp_path, RULE)).rule("failures").cooldown == timedelta(minutes=30)
+
+
+def test_the_rules_of_the_page_are_rules(tmp_path: Path):
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    examples = page.read_text(encoding="utf-8").split("```yaml\n")[1:]
+    rules, terms = (example.split("```")[0] for example in examples)
+    settings = warehouse(tmp_path, rules)
+    known = alerts(settings)
+    assert [rule.name for rule in known.rules][-1] == "slow-answers"
+    assert set(known.sinks) == {"file", "team", "pager"}
+    settings.raw_retention.write_text(terms)
+    assert len(retention(settings).policies) == 2
+    with EventLog.open(settings) as log:
+        assert {o.error for o in check(log, settings, now=NOW)} == {None}

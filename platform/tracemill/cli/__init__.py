@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tracemill.cli import (
+    alerts,
     backups,
     batches,
     calls,
@@ -21,11 +22,13 @@ from tracemill.cli import (
     evals,
     evaluation,
     finetunes,
+    forget,
     log,
     models,
     prompts,
     questions,
     records,
+    retention,
     trainers,
     validate,
     warehouse,
@@ -72,9 +75,12 @@ finetunes.app.command()(trainers.trainers)
 app.add_typer(finetunes.app, name="finetune", rich_help_panel="Work")
 app.add_typer(models.app, name="models", rich_help_panel="Work")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Calls")
-for command in (warehouse.init, warehouse.status, warehouse.doctor):
+for command in (warehouse.init, warehouse.status, warehouse.doctor, warehouse.verify):
     app.command(rich_help_panel="Warehouse")(command)
+app.command(rich_help_panel="Warehouse")(forget.forget)
 app.add_typer(batches.app, name="batches", rich_help_panel="Calls")
+app.add_typer(alerts.app, name="alerts", rich_help_panel="Warehouse")
+app.add_typer(retention.app, name="retention", rich_help_panel="Warehouse")
 for command in (backups.backup, backups.backups, backups.restore):
     log.app.command()(command)
 app.add_typer(log.app, name="log", rich_help_panel="Warehouse")

@@ -152,6 +152,8 @@ def clock(settings: Settings) -> Seen:
 
 def permissions(settings: Settings) -> Seen:
     """Files that others may change, that we cannot read, and secrets that others can read."""
+    if not settings.warehouse.is_dir():
+        return Seen("no warehouse to look at")
     writable: list[str] = []
     unreadable: list[str] = []
     secret: list[str] = []
