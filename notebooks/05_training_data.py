@@ -335,10 +335,12 @@ def splits(mo, pl, written):
 @app.cell
 def splits_plot(period, pl, plots, sizes, written):
     by = "label" if written["label"].n_unique() > 1 else "origin"
-    counted = written.with_columns(pl.col(by).fill_null("none")).pivot(
+    named = written.with_columns(pl.col(by).fill_null("none"))
+    largest_first = named[by].value_counts().sort("count", by, descending=[True, False])
+    shown_rows = named.filter(pl.col(by).is_in(largest_first[by][:20].to_list()))
+    rows = shown_rows.pivot(
         "split", index=by, values="record_id", aggregate_function=pl.len()
-    )
-    rows = counted.sort(by).head(20)
+    ).sort(by)
     names = sizes["split"].to_list()
     (
         plots.heat(
@@ -348,7 +350,7 @@ def splits_plot(period, pl, plots, sizes, written):
             rows.select(names).fill_null(0).rows(),
             unit="records",
             period=period,
-            n=written.height,
+            n=shown_rows.height,
             of="records",
         )
         if written.height

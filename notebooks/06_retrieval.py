@@ -55,7 +55,10 @@ def which(Table, evaluated, mo, pl):
             "questions": each.event.questions,
             "labelled by": "people" if each.by_people else "its own text",
             "without an answer": each.event.unanswerable,
-            **{name: each.event.metrics[name] for name in ("recall@1", "recall@10", "mrr@10")},
+            **{
+                name: round(each.event.metrics[name], 3)
+                for name in ("recall@1", "recall@10", "mrr@10")
+            },
         }
         for each in evaluated
     ]

@@ -74,7 +74,7 @@ def accuracy(contest, contests, mo, period, plots):
         )
         if contests
         else mo.md(
-            "No classifier was evaluated yet: put a recipe into `raw/models/` and run "
+            "No classifier was evaluated by the cases of now: put a recipe into `raw/models/` and run "
             "`tracemill build`, or run `tracemill demo`."
         )
     )
@@ -172,10 +172,10 @@ def confusion_question(mo):
 
 @app.cell
 def confusion(by_label, contest, mo, models, period, pl, plots):
-    confused = models.confusion(contest) if contest else None
+    confused = models.confusion(contest) if contest else pl.DataFrame()
     shown = sorted(by_label.sort("cases", "label", descending=[True, False])["label"][:16].to_list()
                    if contest else [])  # fmt: skip
-    counts = {(right, given): n for right, given, n in confused.iter_rows()} if contest else {}
+    counts = {(right, given): n for right, given, n in confused.iter_rows()}
     hits = sum(n for (right, given), n in counts.items() if right == given)
     assert not contest or hits == contest.answers[contest.newest].sum(), "the diagonal is not right"
     (
@@ -269,13 +269,14 @@ def worse_question(mo):
 
 
 @app.cell
-def worse(Table, before, contest, mo, models, period):
+def worse(before, contest, mo, models):
     lost = models.changed(contest, before, worse=True) if before else None
-    (
-        Table(lost.head(20), f"Right in {before}, wrong now", "", period, lost.height, "cases")
-        if lost is not None and lost.height
-        else mo.md("No case got worse." if contest else "There are no cases to read yet.")
-    )
+    cases_to_read = [
+        f"- {asked[:400]} It is **{right}**; {before} said _{was}_, {contest.newest} _{now}_."
+        for asked, right, was, now in (lost.head(10).iter_rows() if lost is not None else ())
+    ]
+    none_got_worse = "No case got worse." if contest else "There are no cases to read yet."
+    mo.md("\n".join(cases_to_read) or none_got_worse)
     return
 
 

@@ -1,7 +1,6 @@
 """Raw records to a version of the data set: each step's tables lie where the asset would put them."""
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tracemill.corpus import dedup, read, recipe, split, write
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from tracemill.corpus.recipe import Dataset
     from tracemill.log import EventLog
 
-ACTOR = "sample"
+ACTOR, MOST_TOKENS = "sample", 10_000
 
 
 def build(settings: Settings, log: "EventLog") -> write.Dataset:
@@ -45,7 +44,7 @@ def build(settings: Settings, log: "EventLog") -> write.Dataset:
         safe = protect(cleaned, origin.recipe.pii)
         personal.update(dict(safe.counts.select("kind", "found").iter_rows()))
         protected = _kept(settings, "protected_records", Judged(*safe[:2]), name)
-        short = limit(protected, asked.tokens.max_tokens, asked.tokens.tokenizer)
+        short = limit(protected, asked.tokens.max_tokens or MOST_TOKENS, asked.tokens.tokenizer)
         fitting.append(_kept(settings, "fitting_records", short, name))
     whole = pl.concat(fitting)
     unique = _kept(settings, "unique_records", dedup.deduplicate(whole))
@@ -116,7 +115,7 @@ def _drops(settings: Settings) -> list[Drop]:
     return found
 
 
-def _by_step(story: Story) -> Mapping[str, int]:
+def _by_step(story: Story) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for each in story.drops:
         counts[each.step] += each.records

@@ -40,6 +40,8 @@ def build(settings: Settings, log: "EventLog") -> None:
     need = {"accuracy": usual.share.value}
     hasty = FineTune.model_validate(asked.model_dump() | FIRST)
     before = _version(settings, log, cases, hasty, need)
+    learned = registry.versions(log, NAME)[-1]  # Both versions learn from this split.
+    decontamination.check(log, settings, cases, learned.dataset_digest, learned.split, actor=ACTOR)
     registry.promote(log, NAME, registry.versions(log, NAME)[-1].digest, actor=ACTOR)
     after = _version(settings, log, cases, asked, need)
     seen = before.metrics["accuracy"].value
@@ -58,11 +60,10 @@ def build(settings: Settings, log: "EventLog") -> None:
 def _version(
     settings: Settings, log: "EventLog", cases: Cases, recipe: FineTune, need: dict[str, float]
 ) -> EvaluationFinished:
-    """Train what the recipe asks for, look for the cases in what it learned from, evaluate it."""
+    """Train what the recipe asks for, and evaluate it."""
     job = jobs.run(log, settings, jobs.request(log, settings, NAME, recipe, actor=ACTOR))
     assert job.state == "succeeded", job.error_message
     version = registry.versions(log, NAME)[-1]
-    decontamination.check(log, settings, cases, version.dataset_digest, version.split, actor=ACTOR)
     return _evaluate(settings, log, cases, version.model, need)
 
 

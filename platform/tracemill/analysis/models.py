@@ -93,14 +93,24 @@ def confusion(contest: Contest, key: str | None = None) -> "pl.DataFrame":
 
 
 def changed(contest: Contest, before: str, *, worse: bool) -> "pl.DataFrame":
-    """The cases that became wrong, or right, since another version: asked, expected, both answers."""
+    """The cases that became wrong, or right, since another version: asked, expected, before, now.
+
+    The answer before is null where it was no call.
+    """
     import polars as pl
 
     fell = pl.col(contest.newest) < pl.col(before)
     rose = pl.col(contest.newest) > pl.col(before)
-    texts = [f"answer of {key}" for key in (before, contest.newest)]
     found = contest.answers.filter(fell if worse else rose)
-    return found.select("asked", "expected", *(text for text in texts if text in found.columns))
+    said = {"before": f"answer of {before}", "now": f"answer of {contest.newest}"}
+    return found.select(
+        "asked",
+        "expected",
+        **{
+            when: pl.col(text) if text in found.columns else pl.lit(None, pl.String)
+            for when, text in said.items()
+        },
+    )
 
 
 def confidences(settings: Settings, contest: Contest) -> "pl.DataFrame":
