@@ -71,9 +71,9 @@ def test_costs_by_model_add_up_to_the_view_and_tell_what_is_not_priced(tm: Opene
     assert min(usd["gpt-5.4-mini"], usd["gpt-5.4"]) > 0
     rows = found.frame.with_columns(pl.col(pl.Decimal).cast(float)).sort("model").rows()
     assert rows == [
-        ("gpt-5.4", 3, 1, 1, 1000, 100, float(usd["gpt-5.4"]), 0.0, 0.5, 0),
-        ("gpt-5.4-mini", 4, 1, 0, 3000, 300, float(usd["gpt-5.4-mini"]), 0.0, 0.0, 0),
-        ("made", 1, 0, 0, 1000, 100, 0.0, 0.0, 0.0, 1),
+        ("gpt-5.4", 3, 1, 0, 1, 1000, 100, float(usd["gpt-5.4"]), 0.0, 0.5, 0),
+        ("gpt-5.4-mini", 4, 1, 0, 0, 3000, 300, float(usd["gpt-5.4-mini"]), 0.0, 0.0, 0),
+        ("made", 1, 0, 0, 0, 1000, 100, 0.0, 0.0, 0.0, 1),
     ]
     assert found["cost_usd"].to_list() == sorted(found["cost_usd"], reverse=True)
     assert (found.n, found.unit) == (8, "USD")
@@ -187,6 +187,9 @@ def test_errors_by_class_are_shares_of_all_calls_of_the_other_keys(tm: Opened):
         ({}, 8),
         ({"model": "gpt-5.4"}, 3),
         ({"status": "failed"}, 2),
+        ({"status": "cached"}, 1),
+        ({"status": "running"}, 0),
+        ({"status": "finished", "user": "ann", "tag": "team"}, 1),
         ({"user": "ann"}, 1),
         ({"conversation": "c1"}, 1),
         ({"tag": "team"}, 2),
@@ -205,6 +208,13 @@ def test_calls_are_found_by_what_they_have_newest_first(tm: Opened, asked: dict[
     times = found["started_at"].to_list()
     assert times == sorted(times, reverse=True)
     assert ("limit= gives more" in found.note) == (asked == {"limit": 2})
+
+
+def test_calls_have_the_columns_of_the_view(tm: Opened):
+    view = tm.sql("FROM calls ORDER BY started_at DESC, call_id DESC")
+    assert tm.calls().frame.equals(view)
+    with pytest.raises(UsageError, match="no call is 'broken': calls are running, finished"):
+        tm.calls(status="broken")
 
 
 def test_a_table_shows_itself_as_text_and_as_html(tm: Opened):

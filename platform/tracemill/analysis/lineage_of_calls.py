@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracemill.analysis import called
 from tracemill.analysis.lineage import Lineage, Step, shortened
 from tracemill.analysis.lineage_of_records import made_of_call
 from tracemill.llm.trained import is_trained
@@ -12,11 +13,6 @@ if TYPE_CHECKING:
     from tracemill.log import EventLog
     from tracemill.settings import Settings
 
-_CALL = """
-SELECT call_id, started_at, status, provider, request_model, cost_usd, error_type, conversation_id,
-  prompt_name, prompt_version, fallback_of, cached_call_id, batch_id, metadata
-FROM calls WHERE call_id = $id
-"""
 _AS = {
     "fallback_of": "failed, and this stood in its place",
     "cached_call_id": "this is its answer, from the cache",
@@ -30,10 +26,10 @@ WHERE contains(payload, $id) AND stream <> 'call:' || $id ORDER BY position
 
 def of(log: "EventLog", settings: "Settings", call_id: str) -> Lineage | None:
     """The lineage of a call; None where the log has none of this id."""
-    found = log.arrow(_CALL, {"id": call_id}).to_pylist()
+    found = called.rows(log, [call_id]).to_dicts()
     if not found:
         return None
-    call = found[0]
+    [call] = found
     mentions = log.arrow(_MENTIONS, {"id": call_id}).to_pylist()
     cost = "" if call["cost_usd"] is None else f", {call['cost_usd']:.6f} USD"
     error = f" ({call['error_type']})" if call["error_type"] else ""

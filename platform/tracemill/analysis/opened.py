@@ -90,8 +90,10 @@ class Opened:
             tag: NAME=VALUE, or NAME for all calls that have it.
             prompt: a registered prompt, as NAME or NAME@VERSION.
             limit: how many at most.
+
+        Raises `UsageError` for a status that no call can have, and for what is no period.
         """
-        from tracemill.analysis import spending
+        from tracemill.analysis import called
         from tracemill.analysis.period import period
 
         asked = {
@@ -102,7 +104,7 @@ class Opened:
             "tag": tag,
             "prompt": prompt,
         }
-        return spending.calls(self.log, period(since, until), asked, limit)
+        return called.calls(self.log, period(since, until), asked, limit)
 
     def costs(
         self,

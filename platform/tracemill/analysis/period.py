@@ -5,9 +5,12 @@ Times are UTC. A period holds its beginning and not its end, so that periods fol
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tracemill.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Moment = datetime | date | str
 """An aware datetime, a day (its beginning, in UTC), or text: `7d` ago, `2026-11-01`, `2026-11-01T09:00`."""
@@ -58,6 +61,11 @@ def moment(given: Moment | None, name: str = "since") -> datetime | None:
     if isinstance(given, date):
         return datetime(given.year, given.month, given.day, tzinfo=UTC)
     return None if given is None else _read(given, name)
+
+
+def span(first: "pl.Series", last: "pl.Series") -> tuple[datetime | None, datetime | None]:
+    """The earliest of the first times and the latest of the last ones."""
+    return cast("datetime | None", first.min()), cast("datetime | None", last.max())
 
 
 def _read(text: str, name: str) -> datetime:

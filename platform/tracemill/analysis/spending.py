@@ -3,17 +3,16 @@
 The SQL is put together from the tables here alone; what people give goes in as parameters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracemill.analysis.period import Period
+from tracemill.analysis.called import pointer
+from tracemill.analysis.period import Period, span
 from tracemill.analysis.table import Drawing, Table
 from tracemill.errors import UsageError
 from tracemill.intervals import wilson
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import polars as pl
 
     from tracemill.log import EventLog
@@ -42,6 +41,19 @@ _ENDS = (
     "AND ($until IS NULL OR e.occurred_at < $until::TIMESTAMP)"
 )
 # A reader who stops a stream has what he wanted.
+# Beside calls that took tokens, which the view prices, those that did not.
+_PRICED = """(
+  SELECT
+    ended_at AS occurred_at, 'llm.call.' || status AS kind, provider, request_model, operation,
+    key_id, user_id, metadata, prompt_name, prompt_version, input_tokens, output_tokens,
+    cost_usd, repriced_usd, repriced_usd IS NULL AS unpriced
+  FROM call_costs
+  UNION ALL BY NAME
+  SELECT
+    occurred_at, kind, provider, request_model, operation, key_id, user_id, metadata,
+    prompt_name, prompt_version, saved_usd
+  FROM events WHERE kind IN ('llm.call.failed', 'llm.call.crashed', 'llm.call.cached')
+)"""
 _FAILED = (
     "e.kind IN ('llm.call.failed', 'llm.call.crashed') "
     "OR (e.kind = 'llm.call.aborted' AND e.error_type IS DISTINCT FROM 'interrupted')"
@@ -56,18 +68,19 @@ def costs(log: "EventLog", by: str | Sequence[str], period: Period) -> Table:
         log,
         by,
         period,
-        f"""
+        """
         count(*) AS calls,
-        count(*) FILTER ({_FAILED}) AS failed,
+        count(*) FILTER (e.kind IN ('llm.call.failed', 'llm.call.crashed')) AS failed,
+        count(*) FILTER (e.kind = 'llm.call.aborted') AS aborted,
         count(*) FILTER (e.kind = 'llm.call.cached') AS cached,
-        coalesce(sum(e.input_tokens) FILTER (c.call_id IS NOT NULL), 0)::BIGINT AS input_tokens,
-        coalesce(sum(e.output_tokens) FILTER (c.call_id IS NOT NULL), 0)::BIGINT AS output_tokens,
-        CAST(coalesce(sum(c.repriced_usd), 0) AS DECIMAL(38, 12)) AS cost_usd,
+        coalesce(sum(e.input_tokens), 0)::BIGINT AS input_tokens,
+        coalesce(sum(e.output_tokens), 0)::BIGINT AS output_tokens,
+        CAST(coalesce(sum(e.repriced_usd), 0) AS DECIMAL(38, 12)) AS cost_usd,
         coalesce(sum(e.cost_usd), 0) AS recorded_usd,
         coalesce(sum(e.saved_usd), 0) AS saved_usd,
-        count(*) FILTER (c.call_id IS NOT NULL AND c.repriced_usd IS NULL) AS unpriced
+        count(*) FILTER (e.unpriced) AS unpriced
         """,
-        join="LEFT JOIN call_costs AS c ON c.call_id = substr(e.stream, 6)",
+        source=_PRICED,
     )
     keys, n = _keys(by), int(frame["calls"].sum())
     unpriced, total = int(frame["unpriced"].sum()), frame["cost_usd"].sum()
@@ -164,52 +177,13 @@ def _by_error_type(
     return frame.join(calls, on=list(others), how="left", nulls_equal=True)
 
 
-def calls(log: "EventLog", period: Period, asked: Mapping[str, str | None], limit: int) -> Table:
-    """See `Opened.calls`."""
-    name, _, version = (asked["prompt"] or "").partition("@")
-    tag, has_value, value = (asked["tag"] or "").partition("=")
-    frame = log.sql(
-        """
-        SELECT *, count(*) OVER () AS found FROM calls
-        WHERE ($since IS NULL OR started_at >= $since::TIMESTAMP)
-          AND ($until IS NULL OR started_at < $until::TIMESTAMP)
-          AND ($model IS NULL OR request_model = $model)
-          AND ($status IS NULL OR status = $status)
-          AND ($user IS NULL OR user_id = $user)
-          AND ($conversation IS NULL OR conversation_id = $conversation)
-          AND ($prompt IS NULL OR prompt_name = $prompt)
-          AND ($version IS NULL OR starts_with(prompt_version, $version))
-          AND ($tag IS NULL OR metadata ->> $tag IS NOT NULL)
-          AND ($value IS NULL OR metadata ->> $tag = $value)
-        ORDER BY started_at DESC, call_id DESC LIMIT $limit
-        """,
-        {
-            **period.parameters,
-            "model": asked["model"],
-            "status": asked["status"],
-            "user": asked["user"],
-            "conversation": asked["conversation"],
-            "prompt": name or None,
-            "version": version or None,
-            "tag": _path(tag) if tag else None,
-            "value": value if has_value else None,
-            "limit": limit,
-        },
-    )
-    found = int(frame["found"][0]) if len(frame) else 0
-    told = period.told(_least(frame["started_at"]), _most(frame["started_at"]))
-    note = f"the newest {len(frame):,} of {found:,}; limit= gives more" * (found > len(frame))
-    drawing = Drawing("histogram", "latency_ms")
-    return Table(frame.drop("found"), "Calls", "ms", told, len(frame), "calls", note, drawing)
-
-
 def _grouped(
     log: "EventLog",
     by: str | Sequence[str],
     period: Period,
     what: str,
     *,
-    join: str = "",
+    source: str = "events",
     only: str = "true",
     also: tuple[str, ...] = (),
 ) -> "pl.DataFrame":
@@ -220,11 +194,11 @@ def _grouped(
     for place, key in enumerate(keys):
         expression = KEYS.get(key, _ERROR_TYPE)
         if key.startswith("tag:"):
-            parameters[f"tag{place}"] = _path(key.removeprefix("tag:"))
+            parameters[f"tag{place}"] = pointer(key.removeprefix("tag:"))
             expression = f"e.metadata ->> $tag{place}"
         named.append(f"{expression} AS key{place}, ")
     frame = log.sql(
-        f"SELECT {''.join(named)} {what}, {_SPAN} FROM events AS e {join} "  # noqa: S608 (of the tables above)
+        f"SELECT {''.join(named)} {what}, {_SPAN} FROM {source} AS e "  # noqa: S608 (of the tables above)
         f"WHERE {_ENDS} AND ({only}) GROUP BY ALL HAVING count(*) > 0",
         parameters,
     )
@@ -240,16 +214,11 @@ def _keys(by: str | Sequence[str], *also: str) -> tuple[str, ...]:
     return keys
 
 
-def _path(tag: str) -> str:
-    """The JSON pointer to a tag."""
-    return "/" + tag.replace("~", "~0").replace("/", "~1")
-
-
 def _ordered(
     frame: "pl.DataFrame", keys: tuple[str, ...], figure: str, period: Period
 ) -> "tuple[pl.DataFrame, str]":
     """Times in order, and the largest first; with the period that was found."""
-    told = period.told(_least(frame["first"]), _most(frame["last"]))
+    told = period.told(*span(frame["first"], frame["last"]))
     times = [key for key in keys if key in TIMES]
     rest = [key for key in keys if key not in TIMES]
     frame = frame.drop("first", "last").select(*keys, *_others(frame, keys))
@@ -274,11 +243,3 @@ def _drawing(keys: tuple[str, ...], figure: str, over_time: str = "stacked") -> 
 def _and(keys: tuple[str, ...]) -> str:
     words = [key.removeprefix("tag:").replace("_", " ") for key in keys] or ["nothing"]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _least(times: "pl.Series") -> "datetime | None":
-    return times.min()  # pyright: ignore[reportReturnType]
-
-
-def _most(times: "pl.Series") -> "datetime | None":
-    return times.max()  # pyright: ignore[reportReturnType]
