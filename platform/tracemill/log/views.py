@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "views"
 _MACROS = Path(__file__).parent / "macros.sql"
 _SHOWN = ", ".join(name for name in COLUMNS if name != "digest")
+_MACROS_OF_PRICES = ("rates_among", "reprice")
 _READ_FROM = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 _NOTHING = (
     "SELECT "
@@ -94,6 +95,8 @@ def asked_for(query: str) -> frozenset[str]:
     lower = query.lower()
     if any(word in lower for word in _CATALOGUES):
         return frozenset(definitions())
+    if "reprice" in lower:
+        lower += " call_costs"  # which its first argument names unless told otherwise
     named = (needed for name, needed in _standing_on().items() if name in lower)
     return frozenset[str]().union(*named)
 
@@ -113,7 +116,7 @@ def _standing_on() -> dict[str, frozenset[str]]:
 @cache
 def _priced() -> frozenset[str]:
     """The relations of prices, and the views over them."""
-    names = set(NAMES)
+    names = {*NAMES, *_MACROS_OF_PRICES}
     for view, query in definitions().items():
         if read_by(query, names):
             names.add(view)

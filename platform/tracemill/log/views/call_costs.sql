@@ -94,6 +94,9 @@ WITH
       c.cache_write AS cache_write_tokens,
       c.cache_write_1h AS cache_write_1h_tokens,
       c.reasoning AS reasoning_tokens,
+      c.input_audio AS input_audio_tokens,
+      c.cache_read_audio AS cache_read_audio_tokens,
+      c.output_audio AS output_audio_tokens,
       cost_usd,
       -- What the provider's cache changed: reads are cheaper than input, writes dearer.
       -(c.cache_read::DECIMAL(19, 0) * r.cache_read + c.cache_read_audio::DECIMAL(19, 0) * r.cache_read_audio) AS saved_by_reads,
@@ -182,6 +185,9 @@ SELECT
   greatest(cache_write_tokens - cache_write_1h_tokens, 0) AS cache_write_5m_tokens,  -- Written to it for 5 minutes.
   cache_write_1h_tokens,  -- Written to it for an hour.
   reasoning_tokens,  -- A part of `output_tokens`.
+  input_audio_tokens,  -- A part of `input_tokens`.
+  cache_read_audio_tokens,  -- A part of `cache_read_tokens` and of `input_audio_tokens`.
+  output_audio_tokens,  -- A part of `output_tokens`.
   cost_usd,  -- As recorded when it was made.
   CASE WHEN reason IS NULL THEN usd END AS repriced_usd,  -- By the table `prices`, exactly.
   CASE WHEN reason IS NULL THEN saved_by_reads END AS cache_saved_usd,  -- What reads from the provider's cache cost less than they would have without.
