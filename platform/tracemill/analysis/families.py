@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS, APART, RADIUS = 3, 3.3, 1.0
-LABELLED = 10
+LABELLED = 6
 """Of a family with more lines than these, only those to the record that stayed have figures."""
 
 
@@ -48,9 +48,11 @@ def _family(axes: "Axes", family: Family, centre: tuple[float, float]) -> None:
     for one, other, jaccard in family.pairs:
         (x, y), (to_x, to_y) = places[one], places[other]
         axes.plot((x, to_x), (y, to_y), color=FAINT, linewidth=0.6 + 2.2 * jaccard, zorder=1)
-        if len(family.pairs) > LABELLED and family.kept_id not in (one, other):
+        crowded = len(family.pairs) > LABELLED
+        if crowded and family.kept_id not in (one, other):
             continue
-        share = 0.5 if len(places) < 4 else 0.38  # Lines that cross do so in the middle.
+        # Lines that cross do so in the middle, and those from one dot are apart at their ends.
+        share = 0.5 if len(places) < 4 else 0.66 if crowded else 0.38
         axes.text(
             x + share * (to_x - x), y + share * (to_y - y), f"{jaccard:.2f}", fontsize=7.5,
             color=INK, ha="center", va="center", zorder=3,

@@ -4,7 +4,6 @@ Answers come from the log, where each is a call; what is right comes from the ca
 those of the evaluation.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,7 +63,7 @@ def differences(contest: Contest) -> dict[str, Paired]:
 def by_label(contest: Contest) -> "pl.DataFrame":
     """Precision and recall of the newest version, label by label, beside the recall of the others.
 
-    Columns: label, cases, precision, recall, low, high (Wilson's interval of the recall, 95 %), f1,
+    Columns: label, cases, precision (null for one that was never given), recall, low, high (Wilson's interval of the recall, 95 %), f1,
     and `recall of KEY` for each other; the label with the least recall first.
     """
     import polars as pl
@@ -75,7 +74,7 @@ def by_label(contest: Contest) -> "pl.DataFrame":
         right = int(part[contest.newest].sum())
         given = answers.filter(pl.col(said) == label).height
         recall = wilson(right / part.height, part.height)
-        precision = right / given if given else math.nan
+        precision = right / given if given else None
         f1 = 2 * right / (given + part.height)
         told = {f"recall of {key}": part[key].mean() for key in contest.others}
         rows.append(
