@@ -74,7 +74,7 @@ def test_old_reports_and_backups_go_and_tables_by_day_stay(settings: Settings):
         path = settings.reports / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-        os.utime(path, (NOW.timestamp(),) * 2 if name == "new.html" else (day, day))
+        os.utime(path, (NOW.timestamp(), NOW.timestamp()) if name == "new.html" else (day, day))
     for number in range(4):
         (settings.backups / f"b{number}").mkdir(parents=True)
         (settings.backups / f"b{number}" / "file").write_text("x")

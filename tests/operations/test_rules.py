@@ -143,7 +143,7 @@ def test_the_error_rate_is_quiet_on_quiet_hours(tmp_path: Path, base: float):
     )
     values: list[float] = []
     with EventLog.open(settings) as log:
-        for seed in range(60):
+        for seed in range(30):
             n = (600, 1_500, 5_000)[seed % 3]
             head = made.format(seed=seed, base=int(base * 10_000), n=n)
             asked = rule.model_copy(update={"query": query.replace("WITH ", head, 1)})
