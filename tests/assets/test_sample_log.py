@@ -126,9 +126,14 @@ def test_what_is_planted_is_there(written: tuple[Opened, Truth, float]):
 
 def test_the_worse_version_is_worse(written: tuple[Opened, Truth, float]):
     tm, truth, _ = written
+    first, last = truth.trial
     rows = tm.sql(
-        "SELECT prompt_version, failure_rate, mean_feedback FROM prompts WHERE prompt_name = ?",
-        [truth.prompt],
+        """
+        SELECT calls.prompt_version, avg((status = 'failed')::INT) AS failed, avg(score) AS score
+        FROM calls LEFT JOIN feedback USING (call_id)
+        WHERE calls.prompt_name = ? AND started_at::DATE BETWEEN ? AND ? GROUP BY ALL
+        """,
+        [truth.prompt, first, last],
     ).rows()
     (good_failed, good), (bad_failed, bad) = (
         next((failed, score) for version, failed, score in rows if version == each)
