@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from pydantic_core import from_json
 
 from tracemill.errors import LogDamaged, UnknownKind
@@ -62,7 +62,7 @@ STATE = frozenset(
 )
 """Fields that also stay in streams that are kept: prompts, jobs and models are loaded from them."""
 _PRESENCE = {"refusal"}  # that there was one is a figure: it decides the status of a call
-_NUMBERS = (int, float, bool, Decimal, datetime)
+_NUMBERS = (int, float, bool, Decimal, datetime, AwareDatetime)
 _SET_APART = {"event_id", "kind", "occurred_at", "erased", *rows.ENVELOPE}
 
 
@@ -79,9 +79,7 @@ def emptied(raw: tuple[Any, ...], *, figures: bool) -> tuple[Any, ...]:
     row = rows.from_journal(raw)
     kind = row["kind"]
     refuse_unknown(kind, row["schema_version"], row["position"])
-    if kind == "log.event_removed":
-        return raw
-    if not figures and not KINDS[kind].keep:
+    if not figures and not KINDS[kind].keep and kind != "log.event_removed":
         event: Happened = EventRemoved(
             was=kind, event_id=row["event_id"], occurred_at=row["recorded_at"], erased=True
         )
@@ -168,7 +166,7 @@ def is_number(annotation: Any) -> bool:
         return all(a is type(None) or is_number(a) for a in arguments)
     if origin is tuple:
         return is_number(arguments[0])
-    return origin is Literal or (isinstance(annotation, type) and issubclass(annotation, _NUMBERS))
+    return origin is Literal or annotation in _NUMBERS
 
 
 def _emptiest(annotation: Any, metadata: list[Any]) -> Any:
