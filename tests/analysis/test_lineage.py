@@ -83,7 +83,11 @@ def tm(tmp_path_factory: pytest.TempPathFactory) -> Opened:
     dataset = write.current(found.settings.splits)
     prompts.add(found.log, PROMPT)
     trained = registered(1, dataset_digest=dataset.digest)
-    asked = {"prompt_name": "route", "prompt_version": PROMPT.version, "conversation_id": "c1"}
+    asked: dict[str, Any] = {
+        "prompt_name": "route",
+        "prompt_version": PROMPT.version,
+        "conversation_id": "c1",
+    }
     events: list[Happened] = [
         *call("q", None, call_id=FIRST, **asked),
         *call("later", day=1, conversation_id="c1"),
@@ -250,4 +254,4 @@ def test_many_steps_of_one_kind_are_counted(tmp_path: Path):
     told = [FeedbackGiven(call_id=id_of(first), score=1) for _ in range(20)]
     found = opened(tmp_path, [*first, *told]).lineage(id_of(first))
     assert len(found.went_into) == 13
-    assert found.went_into[-1].line == ": and 8 more feedback" or "and 8 more" in repr(found)
+    assert found.went_into[-1].said == "and 8 more feedback"

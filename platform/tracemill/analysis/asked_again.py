@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracemill import prices
+from tracemill.analysis.called import placed
 from tracemill.errors import UsageError
 from tracemill.events import LlmCall, LlmCallAborted, LlmCallFailed, LlmCallFinished, LlmCallStarted
 from tracemill.llm.providers import PROVIDERS
@@ -26,7 +27,8 @@ _PLACEHOLDER = re.compile("|".join(rf"\[{kind}\]" for kind in KINDS))
 _STAYS = frozenset(Asked.model_fields) - {"metadata", "conversation_id", "key_id"}
 _QUESTION = """
 SELECT * FROM events
-WHERE stream IN (SELECT 'call:' || unnest($ids::VARCHAR[])) AND kind IN (
+WHERE stream IN (SELECT 'call:' || unnest($ids::VARCHAR[]))
+  AND position BETWEEN $low AND $high AND kind IN (
   'llm.call.started', 'llm.call.finished', 'llm.call.failed', 'llm.call.aborted',
   'llm.call.crashed', 'llm.call.cached')
 ORDER BY position
@@ -63,7 +65,7 @@ def find(log: "EventLog", ids: Sequence[str], now: "datetime") -> Found:
 
     Raises `UsageError` where one is not in the log, or was erased.
     """
-    rows = log.arrow(_QUESTION, {"ids": list(ids)}).to_pylist()
+    rows = log.arrow(_QUESTION, placed(log, ids)).to_pylist()
     events: dict[str, list[Any]] = {}
     for row in rows:
         events.setdefault(str(row["stream"])[5:], []).append(recorded(row).event)

@@ -5,7 +5,7 @@ events of these calls and no others.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracemill.analysis.period import Period, span
 from tracemill.analysis.table import Drawing, Table
@@ -66,7 +66,7 @@ def calls(log: "EventLog", period: Period, asked: Mapping[str, str | None], limi
         },
     )
     found = which.column("found")[0].as_py() if len(which) else 0
-    frame = rows(log, which.column("call_id").to_pylist())
+    frame = rows(log, [str(one) for one in which.column("call_id").to_pylist()])
     told = period.told(*span(frame["started_at"], frame["started_at"]))
     note = f"the newest {len(frame):,} of {found:,}; limit= gives more" * (found > len(frame))
     drawing = Drawing("histogram", "latency_ms")
@@ -75,19 +75,23 @@ def calls(log: "EventLog", period: Period, asked: Mapping[str, str | None], limi
 
 def rows(log: "EventLog", ids: Sequence[str]) -> "pl.DataFrame":
     """These calls as the view `calls` has them, the newest first."""
-    asked = {"ids": list(ids)}
-    # Payloads are read of the part of the log alone in which these calls lie.
-    [place] = log.arrow(
-        f"SELECT min(position) AS low, max(position) AS high FROM events WHERE {_THESE}",  # noqa: S608
-        asked,
-    ).to_pylist()
     return log.sql(
         f"WITH events AS (SELECT * FROM main.events WHERE {_THESE} "  # noqa: S608 (the view's own text)
         "AND position BETWEEN $low AND $high) "
         f"SELECT * FROM (\n{views.definitions()['calls']}\n) "
         "ORDER BY started_at DESC, call_id DESC",
-        asked | {"low": place["low"] or 0, "high": place["high"] or 0},
+        placed(log, ids),
     )
+
+
+def placed(log: "EventLog", ids: Sequence[str]) -> dict[str, Any]:
+    """The ids, and in which part of the log their events lie: payloads are read of that alone."""
+    asked = {"ids": list(ids)}
+    [place] = log.arrow(
+        f"SELECT min(position) AS low, max(position) AS high FROM events WHERE {_THESE}",  # noqa: S608
+        asked,
+    ).to_pylist()
+    return asked | {"low": place["low"] or 0, "high": place["high"] or 0}
 
 
 def pointer(tag: str) -> str:
