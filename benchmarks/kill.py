@@ -1,7 +1,7 @@
 """Kill processes that use the log, at marked and at random moments, and count what is missing after.
 
-`python benchmarks/kill.py --kills 200`: four writers, one that folds, compacts and deletes, a reader
-that comes and goes, and one that holds the log open throughout. Half of the victims kill themselves
+`python benchmarks/kill.py --kills 200`: four writers, one that folds, compacts, deletes and empties, a
+reader that comes and goes, and one that holds the log open throughout. Half of the victims kill themselves
 before or after the n-th call of a named step, the others are hit from outside at any moment. What a
 writer was promised, it notes with one `os.write` into a file of its own.
 """
@@ -39,12 +39,20 @@ MARKS = [
     ("tracemill.log.segments", None, "_write_parquet"),
     ("tracemill.log.segments", None, "sha256_of"),
     ("tracemill.log.views", None, "write_catalogue"),
+    ("tracemill.log.tables", None, "begin_erasing"),
+    ("tracemill.log.tables", None, "empty"),
+    ("tracemill.log.tables", None, "replace_segments"),
+    ("tracemill.log.tables", None, "end_erasing"),
+    ("tracemill.log.journal", "Journal", "scrub"),
+    ("tracemill.log.restore", None, "copy_file"),
+    ("tracemill.log.restore", None, "_exchange"),
     ("pathlib", "Path", "rename"),
     ("pathlib", "Path", "unlink"),
     ("os", None, "fsync"),
 ]
 _BY_FOLDER = ["add_segment", "trim", "forget", "_write_parquet", "sha256_of", "rename", "unlink"]
-_BY_FOLDER += ["write_catalogue", "fsync", "set_mark", "close"]
+_BY_FOLDER += ["write_catalogue", "fsync", "set_mark", "close", "replace_segments"]
+_BY_FOLDER += ["begin_erasing", "empty", "scrub", "end_erasing"]
 _BY_WRITER = ["insert", "set_mark", "_open_writer", "close"]
 
 
@@ -172,13 +180,16 @@ def _note(descriptor: int, ids: list[str], positions: list[int]) -> None:
 
 
 def housekeep(folder: Path, number: int, death: Death | None, fork: bool) -> None:
-    """Fold, compact and delete for ever."""
+    """Fold, compact, delete, and empty some events, for ever."""
     if death:
         die_at(death)
     log, parent = EventLog(folder, fold_after_events=10**9), os.getppid()
+    mine = random.Random(number)
     while os.getppid() == parent:
         log.fold()
         log.compact()
+        some = mine.sample(range(1, log.position() + 1), min(9, log.position()))
+        log.erase(some, reason="forgotten", figures=mine.random() < 0.5)
         log.gc(grace_s=5)
         time.sleep(0.02)
 
