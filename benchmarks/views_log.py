@@ -55,10 +55,35 @@ ERRORS = (
     ("overloaded", 529, "overloaded, try again in {} s"),
 )
 PROMPTS = [(name, f"{name[0]}{i:07x}") for name in ("answer", "extract", "route") for i in range(4)]
-WORDS = (
-    "order late refund parcel address change please invoice wrong total twice charged account close "
-    "password reset mail never came weekend delivery window missing part broken screen warranty"
-).split()
+WORDS = [
+    "order",
+    "late",
+    "refund",
+    "parcel",
+    "address",
+    "change",
+    "please",
+    "invoice",
+    "wrong",
+    "total",
+    "twice",
+    "charged",
+    "account",
+    "close",
+    "password",
+    "reset",
+    "mail",
+    "never",
+    "came",
+    "weekend",
+    "delivery",
+    "window",
+    "missing",
+    "part",
+    "broken",
+    "screen",
+    "warranty",
+]
 _MARK = "t0000t"
 _HEX = np.array([list(f"{i:02x}".encode()) for i in range(256)], np.uint8)
 
@@ -216,7 +241,7 @@ def write(folder: Path, calls: int) -> EventLog:
             for part in _repeated(hour, number, begins[number], position + i * len(hour.call), draw)
         )
         segment = segments.write(folder, position + 1, hi, parts, None)
-        with log._journal.writing() as work:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        with log._journal.writing() as work:  # pyright: ignore[reportPrivateUsage]
             tables.add_segment(work, segment)
         position = hi
     return log
