@@ -5,22 +5,22 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
 
-from assets import log
+from assets import log, sample_data, sample_log
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.errors import TracemillError
-from tracemill.events import parse
 from tracemill.files import sha256_of, write_atomically
-from tracemill.log import EventLog
 from tracemill.settings import Settings
 
 GROUP = "reports"
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-SAMPLE = NOTEBOOKS / "sample.jsonl"
+ON_DATA = ("05", "06", "07")
+"""Notebooks about what is built of data; the others are about calls."""
 NOTEBOOK = NOTEBOOKS / "01_first_look.py"
 
 
@@ -56,6 +56,9 @@ def first_look(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Ma
     return warehouse.make(context, work, {**inputs, "notebook": sha256_of(NOTEBOOK)})
 
 
+_STOPPED = "ancestor-stopped"
+
+
 def render(notebook: Path, target: Path, settings: Settings) -> Path:
     """Run a notebook in a process of its own and keep it with its outputs as .ipynb.
 
@@ -78,22 +81,37 @@ def render(notebook: Path, target: Path, settings: Settings) -> Path:
         page = json.loads(aside.read_text(encoding="utf-8"))
         # marimo names IPython's lexer, which is not there without IPython.
         page["metadata"]["language_info"]["pygments_lexer"] = "python"
+        # A cell that stops the rest has said why.
+        for cell in page["cells"]:
+            cell["outputs"] = [
+                each for each in cell.get("outputs", ()) if each.get("ename") != _STOPPED
+            ]
+            if cell["cell_type"] != "code":
+                del cell["outputs"]
         aside.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     return write_atomically(target, export)
 
 
-def render_sample(notebook: Path, folder: Path) -> Path:
-    """Render a notebook from the events in notebooks/sample.jsonl, which give the same page always.
+def write_samples(folder: Path) -> dict[str, Settings]:
+    """Fill a warehouse of calls and one of data, and say which numbered notebook reads which."""
+    calls, data = (
+        Settings(warehouse=folder / name, harvest_installed=False) for name in ("calls", "data")
+    )
+    sample_log.write_sample(calls)
+    sample_data.write_sample_data(data)
+    return {
+        each.stem: data if each.stem.startswith(ON_DATA) else calls
+        for each in sorted(NOTEBOOKS.glob("[0-9]*.py"))
+    }
 
-    Each event of the sample says of itself where it comes from, so the page says so too.
+
+def render_sample(notebook: Path, folder: Path, samples: Mapping[str, Settings]) -> Path:
+    """Render a notebook from the warehouse that `write_samples` made for it: always the same page.
+
+    Each event of the samples says of itself that it is made up.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        settings = Settings(warehouse=Path(scratch)).create()
-        lines = SAMPLE.read_text(encoding="utf-8").splitlines()
-        with EventLog.open(settings) as events:
-            events.append([parse(json.loads(line)) for line in lines])
-        return render(notebook, folder / f"{notebook.stem}.ipynb", settings)
+    return render(notebook, folder / f"{notebook.stem}.ipynb", samples[notebook.stem])
 
 
 def _pictures(page: Path) -> Iterator[str]:
@@ -116,6 +134,16 @@ def _why(page: Path, stderr: str) -> str:
     return lines[-1] if lines else "marimo said nothing"
 
 
+def _render_all() -> None:
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
+        samples = write_samples(Path(scratch))
+        notebooks = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+        pages = pool.map(
+            lambda each: render_sample(each, NOTEBOOKS / "rendered", samples), notebooks
+        )
+        for page in pages:
+            print(page)
+
+
 if __name__ == "__main__":
-    for each in sorted(NOTEBOOKS.glob("[0-9]*.py")):
-        print(render_sample(each, NOTEBOOKS / "rendered"))
+    _render_all()

@@ -22,23 +22,13 @@ def title(mo):
 @app.cell
 def setup():
     import marimo as mo
-    import matplotlib.pyplot as plt
-    import polars as pl
 
-    from tracemill import EventLog
+    import tracemill
+    from tracemill.analysis import plots
+    from tracemill.analysis.table import Table
 
-    log = EventLog.open()
-    pl.Config(
-        tbl_formatting="MARKDOWN",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_rows=20,
-        tbl_cols=12,
-        tbl_width_chars=1_000,
-        fmt_str_lengths=100,
-    )
-    plt.rc("axes.spines", top=False, right=False)
-    return log, mo, pl, plt
+    tm = tracemill.open()
+    return Table, mo, plots, tm
 
 
 @app.cell(hide_code=True)
@@ -47,20 +37,25 @@ def who_question(mo):
     ## Whose calls are these?
 
     The log says who asked for each call, so this page can say what it was made from. The copy in
-    `notebooks/rendered/` is made from the sample that lies beside it.
+    `notebooks/rendered/` is made from `assets/sample_log/`, and every event of that says so.
     """)
     return
 
 
 @app.cell
-def who(log, mo):
-    whose = log.sql("""
+def who(Table, mo, tm):
+    whose = tm.sql("""
         SELECT coalesce(actor, 'nobody named') AS actor, count(*) AS calls,
                min(occurred_at)::DATE AS first, max(occurred_at)::DATE AS last
-        FROM events WHERE kind = 'llm.call.started' GROUP BY actor ORDER BY calls DESC
+        FROM events WHERE kind IN ('llm.call.started', 'llm.call.cached')
+        GROUP BY actor ORDER BY calls DESC
     """)
-    mo.md("No model was called yet: run `tracemill demo`." if whose.is_empty() else str(whose))
-    return (whose,)
+    mo.stop(whose.is_empty(), mo.md("No model was called yet: `tracemill demo` makes some calls."))
+    period = f"{whose['first'].min()} to {whose['last'].max()} UTC"
+    n = int(whose["calls"].sum())
+    assert n == tm.sql("SELECT count(*) FROM calls").item(), "a call has two beginnings"
+    Table(whose, "Calls by who asked for them", "calls", period, n)
+    return n, period
 
 
 @app.cell(hide_code=True)
@@ -75,14 +70,38 @@ def how_many_question(mo):
 
 
 @app.cell
-def how_many(log, mo, whose):
-    by_status = log.sql("""
+def how_many(Table, n, period, tm):
+    by_status = tm.sql("""
         SELECT status, provider, request_model, count(*) AS calls,
                sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens
         FROM calls GROUP BY ALL ORDER BY ALL
     """)
-    assert by_status["calls"].sum() == whose["calls"].sum(), "a call that never started has ended"
-    mo.md(str(by_status))
+    assert by_status["calls"].sum() == n, "a call that never started has ended"
+    Table(by_status, "Calls by what came of them", "calls", period, n)
+    return
+
+
+@app.cell(hide_code=True)
+def latest_question(mo):
+    mo.md("""
+    ## What was asked last?
+
+    The newest calls, as the view `calls` has them; `tm.calls` takes a period, a model, a user, a tag.
+    """)
+    return
+
+
+@app.cell
+def latest(Table, tm):
+    newest = tm.calls(limit=5)
+    assert newest["started_at"].is_sorted(descending=True), "the newest do not come first"
+    Table(
+        newest.frame.select("started_at", "request_model", "status", "prompt", "answer"),
+        "The newest calls",
+        "calls",
+        newest.period,
+        newest.n,
+    )
     return
 
 
@@ -97,41 +116,18 @@ def cost_question(mo):
 
 
 @app.cell
-def cost(log, pl, plt, whose):
-    costs = log.sql("FROM costs_by_day ORDER BY day, request_model").with_columns(
-        pl.col("cost_usd").cast(pl.Float64)
-    )
-    days = [f"{day:%d %b}" for day in costs["day"].unique().sort()]
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    for axes, column, unit in zip(
-        panels, ("calls", "cost_usd"), ("calls", "US dollars"), strict=True
-    ):
-        by_day = costs.pivot("request_model", index="day", values=column).fill_null(0).sort("day")
-        below = pl.zeros(by_day.height, eager=True)
-        for model in sorted(set(by_day.columns) - {"day"}):
-            label = model if column == "calls" else None
-            axes.bar(days, by_day[model], bottom=below, width=0.6, label=label)
-            below += by_day[model]
-        axes.set_xlim(-0.5, max(len(days), 7) - 0.5)
-        axes.tick_params(axis="x", rotation=45)
-        axes.set_ylabel(unit)
-    if days:
-        figure.legend(loc="outside right upper", frameon=False)
-    assert costs["calls"].sum() <= whose["calls"].sum(), "more calls have ended than have begun"
-    figure
+def cost(n, tm):
+    costs = tm.costs(by=["day", "model"])
+    assert costs["calls"].sum() <= n, "more calls have ended than have begun"
+    costs.plot()
     return (costs,)
 
 
 @app.cell
-def cost_table(costs, mo, pl):
-    by_model = (
-        costs.group_by("provider", "request_model")
-        .agg(
-            pl.col("calls", "failed", "input_tokens", "output_tokens", "cost_usd", "unpriced").sum()
-        )
-        .sort("cost_usd", "request_model", descending=[True, False])
-    )
-    mo.md(str(by_model))
+def cost_by_model(costs, tm):
+    by_model = tm.costs(by="model")
+    assert by_model["cost_usd"].sum() == costs["cost_usd"].sum(), "the models are not the whole"
+    by_model
     return
 
 
@@ -146,13 +142,10 @@ def failures_question(mo):
 
 
 @app.cell
-def failures(costs, log, mo):
-    by_error = log.sql("""
-        SELECT error_type, request_model, count(*) AS calls, min(error_message) AS for_example
-        FROM failures GROUP BY ALL ORDER BY calls DESC, error_type, request_model
-    """)
-    assert by_error["calls"].sum() == costs["failed"].sum(), "the views disagree about failures"
-    mo.md("No call failed." if by_error.is_empty() else str(by_error))
+def failures(costs, mo, tm):
+    by_error = tm.errors(by=["error_type", "model"])
+    assert by_error["failed"].sum() == costs["failed"].sum(), "the views disagree about failures"
+    by_error if len(by_error) else mo.md("No call failed.")
     return
 
 
@@ -161,41 +154,34 @@ def latency_question(mo):
     mo.md("""
     ## How long did they take?
 
-    From the request to the whole answer; the scale is logarithmic, for the first call of a
-    process loads the model.
+    From the request to the whole answer: the median, and up to what nine of ten took. Answers of a
+    batch take as long as the batch.
     """)
     return
 
 
 @app.cell
-def latency(log, pl, plt):
-    times = log.sql("SELECT request_model, latency_ms FROM calls WHERE status = 'finished'")
-    shortest, longest = times["latency_ms"].min() or 0.1, times["latency_ms"].max() or 1.0
-    edges = [shortest * (longest / shortest) ** (step / 40) for step in range(41)]
-    latency_figure, latency_axes = plt.subplots(figsize=(9, 3), layout="constrained")
-    for name in times["request_model"].unique().sort():
-        of_model = times.filter(pl.col("request_model") == name)["latency_ms"]
-        latency_axes.hist(of_model, bins=edges, alpha=0.7, label=name)
-    latency_axes.set_xscale("log")
-    latency_axes.set_xlabel("milliseconds, logarithmic")
-    latency_axes.set_ylabel("calls")
-    if times.height:
-        latency_figure.legend(loc="outside right upper", frameon=False)
-    latency_figure
+def latency(plots, tm):
+    times = tm.latency(by=["model", "operation"])
+    assert (times["p50_ms"] <= times["p90_ms"]).all(), "quantiles out of order"
+    plots.intervals(
+        times.title,
+        [
+            (f"{model}, {operation}", p50, p50, p90)
+            for model, operation, p50, p90 in times.frame.select(
+                "model", "operation", "p50_ms", "p90_ms"
+            ).rows()
+        ],
+        unit="ms, the median and up to the 90th percentile",
+        period=times.period,
+        n=times.n,
+    )
     return (times,)
 
 
 @app.cell
-def latency_table(mo, pl, times):
-    spent = pl.col("latency_ms")
-    quantiles = times.group_by("request_model").agg(
-        pl.len().alias("calls"),
-        spent.median().round(2).alias("median_ms"),
-        spent.quantile(0.95).round(2).alias("p95_ms"),
-        spent.max().round(2).alias("slowest_ms"),
-    )
-    assert (quantiles["median_ms"] <= quantiles["p95_ms"]).all(), "quantiles out of order"
-    mo.md(str(quantiles.sort("request_model")))
+def latency_table(times):
+    times
     return
 
 

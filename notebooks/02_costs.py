@@ -1,6 +1,6 @@
 """What did we spend, and what would it cost elsewhere?"""
 
-# ruff: noqa: B018, PLR1711  (marimo shows a cell's last expression and writes the returns)
+# ruff: noqa: B018, PLR1711, S608  (marimo shows a cell's last expression and writes the returns; no SQL is of users)
 
 import marimo
 
@@ -230,8 +230,12 @@ def elsewhere_plot(compared, plots):
 
 @app.cell
 def elsewhere_told(compared, mo, pl):
-    cheaper = compared.frame.filter((pl.col("then_usd") > 0) & (pl.col("then_usd") < pl.col("paid_usd")))
-    names = [f"{model} ({usd:,.2f} USD)" for model, usd in cheaper.select("model", "then_usd").rows()]
+    cheaper = compared.frame.filter(
+        (pl.col("then_usd") > 0) & (pl.col("then_usd") < pl.col("paid_usd"))
+    )
+    names = [
+        f"{model} ({usd:,.2f} USD)" for model, usd in cheaper.select("model", "then_usd").rows()
+    ]
     mo.md(
         f"Of these, {len(names)} would have cost less than what was paid: {', '.join(names)}. "
         "Whether they answer as well is a matter for `tm.replay` and for the notebook on prompts."
@@ -264,7 +268,7 @@ def savings(Table, costs, pl, tm):
         [
             tm.sql(
                 "SELECT ? AS how, sum(calls)::BIGINT AS calls, sum(cost_usd)::DOUBLE AS paid_usd, "
-                f"sum(then_usd)::DOUBLE AS then_usd, sum(unpriced)::BIGINT AS unpriced FROM {call}",  # noqa: S608
+                f"sum(then_usd)::DOUBLE AS then_usd, sum(unpriced)::BIGINT AS unpriced FROM {call}",
                 [how],
             )
             for how, call in ways.items()

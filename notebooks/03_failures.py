@@ -49,7 +49,9 @@ def rates(mo, tm):
     rates_by_class = tm.errors(by="error_type")
     mo.stop(
         not len(rates_by_class),
-        mo.md("No call has failed yet, so there is nothing to explain: `tracemill demo` makes some."),
+        mo.md(
+            "No call has failed yet, so there is nothing to explain: `tracemill demo` makes some."
+        ),
     )
     failed, n = rates_by_class["failed"].sum(), rates_by_class.n
     in_view = tm.sql("SELECT count(*) FROM failures WHERE status <> 'finished'").item()
@@ -132,14 +134,14 @@ def timeline_question(mo):
 
 
 @app.cell
-def timeline(Drawing, Table, pl, tm):
+def timeline(Drawing, Table, pl, rates_by_class, tm):
     by_class = tm.errors(by=["day", "error_type"]).frame.select("day", "error_type", "failed")
     by_day = tm.costs(by="day").frame.select("day", "calls").sort("day")
     days = Table(
         by_class.sort("day", "error_type"),
         "Failed calls by day and class",
         "failed calls a day",
-        f"{by_day['day'].min()} to {by_day['day'].max()} UTC",
+        rates_by_class.period,
         int(by_class["failed"].sum()),
         "failed calls",
         drawing=Drawing("stacked", "failed", ("day",), ("error_type",)),
@@ -184,7 +186,9 @@ def bursts(grid, mo, pl, rate_changed):
         f"{100 * each['failed'] / each['calls']:.0f} % where {100 * each['usual']:.1f} % is usual"
         for each in found
     ]
-    mo.md(f"What stands out: {'; '.join(words)}." if words else "No day stands out from the others.")
+    mo.md(
+        f"What stands out: {'; '.join(words)}." if words else "No day stands out from the others."
+    )
     return (found,)
 
 
@@ -249,7 +253,9 @@ def clusters_told(causes, mo, pl):
         f"1. **{label}** ({n:,}; {wordings} wordings): *{error or prompt}*"
         for label, n, wordings, error, prompt in named.select(
             "label", "n", "wordings", "error", "prompt"
-        ).head(10).rows()
+        )
+        .head(10)
+        .rows()
     ]
     mo.md(
         f"{causes.n:,} failures have {named.height} causes. The most typical of each:\n\n"
@@ -270,7 +276,9 @@ def similar_question(mo):
 
 @app.cell
 def similar(causes, mo, named, tm):
-    ids = causes.of(int(named["cluster"][0]))["call_id"] if named.height else causes.calls["call_id"]
+    ids = (
+        causes.of(int(named["cluster"][0]))["call_id"] if named.height else causes.calls["call_id"]
+    )
     like = tm.failures.similar(ids[-1], n=8)
     own = tm.sql("SELECT error_type FROM failures WHERE call_id = ?", [ids[-1]]).item()
     kinds = tm.sql("SELECT call_id FROM failures WHERE error_type = ?", [own])["call_id"]

@@ -88,9 +88,9 @@ def anomalies(daily, daily_anomalies, mo, pl):
     )
     outside = judged.filter(pl.col("verdict").is_in(["high", "low"]))
     known = judged.filter(pl.col("verdict") != "unknown")
-    assert (
-        outside["cost_usd"].is_between(outside["low_usd"], outside["high_usd"]).sum() == 0
-    ), "a day within its bounds is called an anomaly"
+    assert outside["cost_usd"].is_between(outside["low_usd"], outside["high_usd"]).sum() == 0, (
+        "a day within its bounds is called an anomaly"
+    )
     told = [
         f"**{row['day']}** cost {row['cost_usd']:,.2f} USD where {row['expected_usd']:,.2f} were "
         f"expected and {row['high_usd']:,.2f} at most"
@@ -150,9 +150,9 @@ def why(Table, costs, daily, outside, pl, tm):
         .select("day", "key", "model", "calls", "cost_usd", "usual_usd", "more_usd")
         .sort("day", "more_usd", descending=[False, True])
     )
-    assert (
-        abs(of_day["cost_usd"].sum() - outside["cost_usd"].sum()) < 1e-6
-    ), "the parts are not the whole"
+    assert abs(of_day["cost_usd"].sum() - outside["cost_usd"].sum()) < 1e-6, (
+        "the parts are not the whole"
+    )
     Table(
         different,
         "Days that stood out, by key and model",
@@ -248,7 +248,7 @@ def backtest_question(mo):
 
 
 @app.cell
-def backtest(Table, costs, mo, next_days, pl):
+def backtest(Table, costs, days_ahead, mo, next_days, pl):
     if next_days is None:
         shown = mo.md("There is no forecast to try.")
     else:
@@ -263,7 +263,7 @@ def backtest(Table, costs, mo, next_days, pl):
         )
         assert next_days.mape < 100, "the forecast is of no use"
         shown = Table(
-            frame, "Errors of 30-day totals", "% of the total", costs.period, costs.n
+            frame, f"Errors of totals of {days_ahead} days", "% of the total", costs.period, costs.n
         )
     shown
     return
