@@ -28,18 +28,18 @@ def test_a_copy_made_while_others_append_is_a_prefix_of_the_log(tmp_path: Path) 
     log = EventLog(tmp_path / "log")
     log.append(many(200))
     log.fold()
-    stop, appended = threading.Event(), [200]
+    stop, enough = threading.Event(), threading.Event()
 
     def append() -> None:
         with EventLog(log.folder) as mine:
             while not stop.is_set():
-                appended[0] = mine.append(harvested(appended[0]))[0]
+                if mine.append(harvested())[0] >= 220:
+                    enough.set()
 
     thread = threading.Thread(target=append)
     thread.start()
     try:
-        while appended[0] < 220:  # noqa: ASYNC110
-            pass
+        assert enough.wait(60)
         made = log.backup(tmp_path / "backups" / "a")
     finally:
         stop.set()

@@ -15,9 +15,6 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tracemill.errors import LogError, UsageError
 from tracemill.events import KINDS, LogErased, Positions
 from tracemill.log import rows, segments, tables
@@ -27,14 +24,16 @@ from tracemill.log.tables import Erasing, Segment
 from tracemill.log.turn import only_one
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from tracemill.log.store import EventLog
 
-Reason = Literal["forgotten", "retention"]
-Places = NDArray[np.int64]
-"""Positions in ascending order."""
+    Places = NDArray[np.int64]
+    """Positions in ascending order."""
 
+Reason = Literal["forgotten", "retention"]
 _TAIL_ROWS = 500  # emptied in one transaction, so that appenders hardly wait
 _SPANS = 100_000  # in one event, which may have 16 million characters
 _KEPT = sorted(kind for kind, cls in KINDS.items() if cls.keep)
@@ -148,7 +147,7 @@ def _kept(what: str) -> str:
     )
 
 
-def _chosen(log: "EventLog", ask: _Asked, how: How) -> tuple[dict[str, int], Places]:
+def _chosen(log: "EventLog", ask: _Asked, how: How) -> "tuple[dict[str, int], Places]":
     """Those events that hold something to be emptied: how many of each kind, and where."""
     emptied_alike = f"starts_with(payload, '{MARK}') AND (? OR list_contains(?::VARCHAR[], kind))"
     table = log.arrow(
@@ -171,15 +170,17 @@ def _chosen(log: "EventLog", ask: _Asked, how: How) -> tuple[dict[str, int], Pla
     return dict(sorted(counts.items())), table["position"].to_numpy()
 
 
-def _spans(places: Places) -> list[tuple[int, int]]:
+def _spans(places: "Places") -> list[tuple[int, int]]:
     """Neighbours together, as (first, last)."""
+    import numpy as np
+
     ends = np.flatnonzero(np.diff(places) != 1)
     firsts = places[np.concatenate([[0], ends + 1])]
     lasts = places[np.concatenate([ends, [len(places) - 1]])]
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
-def _vouchers(places: Places, counts: dict[str, int], how: How) -> list[LogErased]:
+def _vouchers(places: "Places", counts: dict[str, int], how: How) -> list[LogErased]:
     spans = [Positions(first=first, last=last) for first, last in _spans(places)]
     parts = [spans[i : i + _SPANS] for i in range(0, len(spans), _SPANS)]
     return [
@@ -285,6 +286,8 @@ class _Wanted:
     """Positions that are to be emptied, and how."""
 
     def __init__(self, wanted: Sequence[Erasing]) -> None:
+        import numpy as np
+
         self._starts = np.array([each.first for each in wanted], np.int64)
         self._wanted = wanted
         spans = [np.arange(each.first, each.last + 1, dtype=np.int64) for each in wanted]
@@ -292,6 +295,8 @@ class _Wanted:
 
     def emptied_rows(self, raws: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Those of these rows that are to be emptied, emptied."""
+        import numpy as np
+
         found: list[tuple[Any, ...]] = []
         for raw in raws:
             span = self._wanted[max(0, int(np.searchsorted(self._starts, raw[0], "right")) - 1)]
@@ -301,6 +306,7 @@ class _Wanted:
 
     def emptied(self, table: "pa.Table") -> "pa.Table":
         """A part of a segment with emptied rows in the place of the others; nothing else is touched."""
+        import numpy as np
         import pyarrow as pa
 
         position = table["position"].to_numpy()
@@ -330,6 +336,8 @@ class Vouched:
 
     def lacks(self, positions: Iterable[int]) -> Iterator[int]:
         """Those that no event speaks for."""
+        import numpy as np
+
         spans = np.array(sorted(self._spans) or [(0, 0)], np.int64)
         reach = np.maximum.accumulate(spans[:, 1])
         for position in positions:
