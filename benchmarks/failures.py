@@ -1,7 +1,8 @@
 """Measure the search for similar failures: `python -m benchmarks.failures [--quick]`.
 
 A log of half a million calls, a fifth of them failed, is asked for the failures nearest to some of
-them, and every answer is compared with the one that looks at each failure in turn.
+them, and every answer is compared with the one that looks at each failure in turn. Then failures with
+known causes are clustered.
 """
 
 import argparse
@@ -15,14 +16,19 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import report
+from benchmarks import planted, report
 from benchmarks.report import Table, console, number, quantile
 from benchmarks.workload import write_text
+from tracemill.analysis import failures as analysis
+from tracemill.analysis.period import Period
 from tracemill.events import Happened, LlmCallFailed, LlmCallFinished, LlmCallStarted, new_id
 from tracemill.log import EventLog, similar
 from tracemill.messages import Message, Usage
+
+if TYPE_CHECKING:
+    from tracemill.analysis.clusters import Clusters
 
 TEMPLATES = 30
 """Instructions that many prompts begin with; every second prompt has none."""
@@ -127,13 +133,15 @@ def main() -> None:
             text = write_text(scratch / "text.txt")
             fill(log, text, calls)
             table = measured(log, text, calls)
+        clusters = clustered(scratch, 1_000 if calls < 500_000 else 10_000)
     finally:
         shutil.rmtree(scratch)
     flags = "".join(f" {argument}" for argument in sys.argv[1:])
     heading = f"`python -m benchmarks.failures{flags}` on {report.machine()}; {time.monotonic() - began:,.0f} s."
     console.print(heading)
-    table.show()
-    report.write("failures", heading, [table])
+    for each in (table, clusters):
+        each.show()
+    report.write("failures", heading, [table, clusters])
 
 
 def measured(log: EventLog, text: Path, calls: int) -> Table:
@@ -153,7 +161,7 @@ def measured(log: EventLog, text: Path, calls: int) -> Table:
             "a call that failed, another call before each", log, ids[:100], Failures(text, seed=1)
         ),
     ]
-    rows.append(("right, of ten, against brute force", _recall(log, ids[:40]), "", ""))
+    rows.append(("recall@10 against brute force, 40 questions", _recall(log, ids[:40]), "", ""))
     return Table(
         f"Failures like this one: the ten nearest of {calls // 5:,}, in a log of {calls * 2:,} events",
         ("", "median", "p95", "p99"),
@@ -161,6 +169,43 @@ def measured(log: EventLog, text: Path, calls: int) -> Table:
         f"The index took {memory:,.0f} MB more than the process had at its greatest before. Brute force "
         "compares the asked call with every failure as the definition says, in plain Python sets.",
     )
+
+
+def clustered(scratch: Path, count: int) -> Table:
+    """Failures with planted causes: how long it takes, what is found, and by what else."""
+    with EventLog(scratch / "planted") as log:
+        events = list(planted.failures(count))
+        truth = [name for name, _ in events]
+        for start in range(0, count, _BATCH):
+            log.append([event for _, pair in events[start : start + _BATCH] for event in pair])
+        log.fold()
+        asked = analysis.Failures(log)
+        took, found = zip(*(_clustered(asked) for _ in range(3)), strict=True)
+        same = all(each.frame.equals(found[0].frame) for each in found)
+        frame = asked.frame(Period(None, None))
+    ours = [str(number) for number in found[0].calls["cluster"]]
+    peers = [
+        ("`Failures.cluster`", ours),
+        ("the class of error alone", frame["error_type"].to_list()),
+        ("the signature, as `tracemill failures`", frame["signature"].to_list()),
+    ]
+    rows = [
+        (name, f"{len(set(labels)):,}", f"{planted.adjusted_rand(truth, labels):.3f}")
+        for name, labels in peers
+    ]
+    return Table(
+        f"Clusters of {count:,} failures with {len(planted.CAUSES)} planted causes, a twentieth noise",
+        ("", "clusters", "adjusted Rand index"),
+        rows,
+        f"`Failures.cluster` took {', '.join(f'{s:.1f}' for s in took)} s, the log read and all, and gave "
+        f"{'the same' if same else 'DIFFERENT'} answers. Noise is one cluster of the truth.",
+    )
+
+
+def _clustered(asked: analysis.Failures) -> "tuple[float, Clusters]":
+    began = time.perf_counter()
+    found = asked.cluster()
+    return time.perf_counter() - began, found
 
 
 def _row(
@@ -207,7 +252,7 @@ def _recall(log: EventLog, ids: list[str]) -> str:
         )
         true = {failures[-each[-1]][0] for each in ranked[:10]}
         found += len(true & set(_timed(log, asked)[1]))
-    return f"{found / len(ids):.2f}"
+    return f"{found / (10 * len(ids)):.3f}"
 
 
 def _memory() -> float:

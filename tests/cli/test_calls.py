@@ -374,6 +374,20 @@ def test_failures_are_counted_by_what_they_have_in_common(run: Run, log: EventLo
     assert run("failures", "--since", later).err == "no failures\n"
 
 
+def test_failures_cluster_by_root_cause(run: Run, log: EventLog) -> None:
+    for message in ("no answer within 3 s", "an answer did not come within 9 s", STEERING):
+        for _ in range(3):
+            (asked, end) = failed("again?")
+            assert isinstance(end, LlmCallFailed)
+            log.append([asked, end.model_copy(update={"error_message": message})])
+    text = run("failures", "--clusters").out
+    assert "\x1b" not in text
+    rows = run("failures", "--clusters", "--json").lines
+    assert [(row["n"], row["error_type"]) for row in rows] == [(7, "timeout"), (3, "timeout")]
+    assert rows[0]["wordings"] == 3
+    assert run("failures", "--clusters", "--since", "2200-01-01").err == "no failures\n"
+
+
 def test_failures_like_a_call_or_a_text_are_found(run: Run, log: EventLog) -> None:
     log.append(events := failed("third one?"))
     call_id = events[0].call_id
@@ -400,6 +414,7 @@ def test_failures_like_a_call_or_a_text_are_found(run: Run, log: EventLog) -> No
         (("calls", "--since", "yesterday"), "--since is an age"),
         (("calls", "--since", "99999999999d"), "--since is an age"),
         (("failures", "--since", "1d", "--similar-to", "x"), "exclude each other"),
+        (("failures", "--clusters", "--similar-to", "x"), "exclude each other"),
         (("failures", "--similar-to", " "), "nothing to compare"),
         (("calls", "--warehouse", "/no/such/place"), "tracemill init"),
     ],

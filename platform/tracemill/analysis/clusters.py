@@ -27,8 +27,40 @@ LEAST = 3
 """Fewer failures are no cluster."""
 REST = "not like any other"
 _SAYS_LITTLE = frozenset(
-    "about after again all and any before from now not off only out over some still than too under "
-    "until with without for but nor yet one per via please very just".split()
+    [
+        "about",
+        "after",
+        "again",
+        "all",
+        "and",
+        "any",
+        "before",
+        "from",
+        "now",
+        "not",
+        "off",
+        "only",
+        "out",
+        "over",
+        "some",
+        "still",
+        "than",
+        "too",
+        "under",
+        "until",
+        "with",
+        "without",
+        "for",
+        "but",
+        "nor",
+        "yet",
+        "one",
+        "per",
+        "via",
+        "please",
+        "very",
+        "just",
+    ]
 )
 _BARS = "▁▂▃▄▅▆▇█"
 _POINTS = 24
@@ -204,10 +236,24 @@ def _described(
     return frame.select(_COLUMNS), frame.select("group", "cluster")
 
 
-_COLUMNS = (
-    "cluster label error_type n share models users prompt_versions first last retries trend example "
-    "error prompt wordings"
-).split()
+_COLUMNS = [
+    "cluster",
+    "label",
+    "error_type",
+    "n",
+    "share",
+    "models",
+    "users",
+    "prompt_versions",
+    "first",
+    "last",
+    "retries",
+    "trend",
+    "example",
+    "error",
+    "prompt",
+    "wordings",
+]
 
 
 def _labels(texts: "pl.DataFrame") -> dict[int, str]:

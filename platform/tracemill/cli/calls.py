@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 _STATUSES = ("running", "finished", "failed", "aborted", "crashed", "cached")
 _COLUMNS = ("call", "started", "model", "status", "ms", "usd", "prompt")
-_RIGHT = {"ms", "usd", "n", "similarity"}
+_RIGHT = {"ms", "usd", "n", "share", "similarity"}
 _SHORT_ID = 12
 """The last part of an id: it begins with the time, which calls of one moment share."""
 
@@ -124,22 +124,31 @@ def failures(
         str | None,
         typer.Option(metavar="ID_OR_TEXT", help="A call, an error that you saw, or a prompt."),
     ] = None,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="By root cause, in whatever words it was told.")
+    ] = False,
     limit: Annotated[int, typer.Option("-n", min=1, help="How many rows.")] = 10,
     as_json: Json = False,
     warehouse: Warehouse = None,
 ) -> None:
     """Show what goes wrong, most frequent first; or past failures like the one you have.
 
-    Failures whose messages differ only in numbers, ids and quoted values count as one.
+    Failures whose messages differ only in numbers, ids and quoted values count as one; with
+    --clusters also those that tell the same in other words, and refusals of similar prompts.
 
     Examples:
 
       tracemill failures --since 1d
+      tracemill failures --clusters --since 30d
       tracemill failures --similar-to 51a9d77ce0f2
       tracemill failures --similar-to "context length exceeded: 210000 tokens"
     """
+    if clusters and similar_to is not None:
+        raise UsageError("--clusters and --similar-to exclude each other: choose one")
     with open_log(warehouse) as log:
-        if similar_to is None:
+        if clusters:
+            _print_clusters(log, moment_of(since), limit, as_json=as_json)
+        elif similar_to is None:
             _print_signatures(log, moment_of(since), limit, as_json=as_json)
         elif since is not None:
             raise UsageError("--since and --similar-to exclude each other: choose one")
@@ -280,6 +289,33 @@ def _print_signatures(
     ]
     if rows:
         print_lines(("n", "last", "call", "model", "what"), rows, right=_RIGHT)
+    else:
+        print("no failures", file=sys.stderr)
+
+
+def _print_clusters(
+    log: "EventLog", since: datetime | None, limit: int, *, as_json: bool
+) -> None:
+    from tracemill.analysis.failures import Failures
+
+    found = Failures(log).cluster(since and since.replace(tzinfo=UTC)).frame.head(limit)
+    if as_json:
+        for row in found.iter_rows(named=True):
+            print_json(row)
+        return
+    rows = [
+        [
+            f"{row['n']:,}",
+            f"{row['share']:.0%}",
+            row["trend"],
+            f"{row['last']:%m-%d %H:%M}",
+            row["example"][-_SHORT_ID:],
+            row["label"],
+        ]
+        for row in found.iter_rows(named=True)
+    ]
+    if rows:
+        print_lines(("n", "share", "trend", "last", "call", "what"), rows, right=_RIGHT)
     else:
         print("no failures", file=sys.stderr)
 

@@ -37,6 +37,9 @@ LEAST_SCALE = 0.01
 """Where the past never erred, one in a hundred counts as a usual error."""
 MEDIAN_OF_NORMAL = 0.6744897501960817
 """Of the absolute values of a normal distribution, in standard deviations."""
+PASSES, WITHIN = 3, 0.6
+"""So many earlier anomalies within 91 days hide none: errors that stood out count as this share of
+their bound, which is as far out as a heavy tail goes now and then."""
 _AT_ONCE = 4_000_000
 
 
@@ -52,7 +55,8 @@ class Anomalies:
     """How many robust standard deviations of past errors the day is away, on the scale on which it
     was judged; NaN without a verdict."""
     verdict: NDArray[np.str_]
-    """`usual`, `high`, `low`; `unknown` where the value is missing or there is too little history."""
+    """`usual`, `high`, `low`; `unknown` where the value is missing, there is too little history, or
+    most days were as expected to the cent and some were not."""
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
@@ -92,6 +96,9 @@ def daily_anomalies(
             f"alpha={alpha}, season={season}, span={span}: alpha is from 0 to 1, days from 1"
         )
     _, every, places = calendar(days, values)
+    if not every.size:
+        nothing = np.empty(np.shape(values))
+        return Anomalies(*[nothing] * 4, nothing.astype(str))
     at_once = max(1, _AT_ONCE // max(1, every.shape[1] * ERRORS))
     parts = [
         _judged(every[i : i + at_once], season, alpha, span) for i in range(0, len(every), at_once)
@@ -115,7 +122,13 @@ def _judged(values: Array, season: int, alpha: float, span: int) -> tuple[Array,
     y, start = scaled(values)
     expected = _expected(y, season, span)
     error = y - expected
-    width, scale = _bounds(error, span, alpha)
+    width, scale = _bounds(np.abs(error), span, alpha)
+    for _ in range(PASSES):
+        # What stood out counts as within, or it would hide the next such day.
+        out = (np.abs(error) > width) & (width > 0)
+        again = np.flatnonzero(out.any(axis=1))
+        counted = np.where(out[again], WITHIN * width[again], np.abs(error[again]))
+        width[again], scale[again] = _bounds(counted, span, alpha)
     floor = np.where(np.isnan(start), LEAST_SCALE * np.abs(expected), LEAST_SCALE)
     width, scale = np.maximum(width, floor), np.maximum(scale, floor)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -138,12 +151,13 @@ def _expected(y: Array, season: int, span: int) -> Array:
     return level + above + np.nan_to_num(medians(late[:, : y.shape[1]], 4 * season, least=season))
 
 
-def _bounds(error: Array, span: int, alpha: float) -> tuple[Array, Array]:
+def _bounds(errors: Array, span: int, alpha: float) -> tuple[Array, Array]:
     """How far a day may be out, and the robust standard deviation."""
     # A day of this span is no past error yet.
-    past = np.abs(before(error, ERRORS))[..., : ERRORS - (span - 1)]
+    past = before(errors, ERRORS)[..., : ERRORS - (span - 1)]
     middle = quantile(past, 0.5, least=LEAST_ERRORS)
     width = middle * tails.reach(past, middle, alpha, span)
-    # Where most days are the same, one has to be farther out than any of them.
-    farthest = np.where(np.isnan(middle), np.nan, np.max(np.nan_to_num(past), axis=-1))
-    return np.where(middle > 0, width, farthest), middle / MEDIAN_OF_NORMAL
+    # Where most days are the same and some are not, no few of them tell one in a thousand.
+    same = np.where(np.nanmax(np.nan_to_num(past), axis=-1) > 0, np.nan, 0.0)
+    width = np.where(middle > 0, width, np.where(np.isnan(middle), np.nan, same))
+    return width, middle / MEDIAN_OF_NORMAL
