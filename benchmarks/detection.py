@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def rates(count: int) -> Table:
             past = (failed[:, :-1], n[:, :-1])
             before = (past[0].sum(1), past[1].sum(1))
             peer = [
-                fisher_exact([[x1, m1 - x1], [x0, m0 - x0]]).pvalue <= ALPHA
+                _p(fisher_exact([[x1, m1 - x1], [x0, m0 - x0]])) <= ALPHA
                 for x0, m0, x1, m1 in zip(*before, failed[:, -1], n[:, -1], strict=True)
             ]
             row = [
@@ -142,7 +143,7 @@ def drift(count: int) -> Table:
             for _ in range(count if sizes == 400 else count // 5):
                 old, new = draw.lognormal(6, 1, sizes), times * draw.lognormal(6, 1, sizes)
                 ours.append(drifted(old, new, ALPHA).drifted)
-                ks.append(ks_2samp(old, new, method="asymp").pvalue <= ALPHA)
+                ks.append(_p(ks_2samp(old, new, method="asymp")) <= ALPHA)
             rows.append(
                 (f"lengths, {name}, x {times:g}", _share(np.mean(ours)), _share(np.mean(ks)))
             )
@@ -151,7 +152,7 @@ def drift(count: int) -> Table:
         for _ in range(count // 5):
             old, now = histories.topics(300, draw), histories.topics(300, draw, new=new)
             ours.append(drifted(old, now, ALPHA).drifted)
-            p = ttest_ind(old, now).pvalue.min() * old.shape[1]
+            p = np.min(_p(ttest_ind(old, now))) * old.shape[1]
             peer.append(p <= ALPHA)
         rows.append(
             (
@@ -229,11 +230,15 @@ def _planted(way: Way, values: histories.Array, times: float) -> float:
     return float(way(dear)[:, -1].mean())
 
 
-def _rate(share: float) -> str:
+def _p(found: Any) -> Any:
+    return found.pvalue
+
+
+def _rate(share: float | np.floating[Any]) -> str:
     return f"{1_000 * share:.2f}"
 
 
-def _share(share: float) -> str:
+def _share(share: float | np.floating[Any]) -> str:
     return f"{share:.0%}"
 
 

@@ -61,4 +61,6 @@ def _best(
     z = log_odds / np.sqrt(1 / (inside + prior) + 1 / (outside + prior))
     z = np.where(inside >= LEAST_SHARE * sizes[:, None], np.round(z, 6), -np.inf)
     best = np.argsort(-z, axis=1, kind="stable")[:, :TERMS]
-    return [[words[i] for i in row if np.isfinite(z[group, i])] for group, row in enumerate(best)]
+    return [
+        [words[int(i)] for i in row if np.isfinite(z[group, i])] for group, row in enumerate(best)
+    ]

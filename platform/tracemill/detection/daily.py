@@ -77,7 +77,7 @@ def daily_anomalies(
     proportion (logarithms), so growth and heavy tails do no harm; a series that has negative values
     as it is.
 
-    Of 1,000 quiet days with a verdict 1,000 x `alpha` alarm: see `docs/detection.md`, where it is
+    Of 1,000 quiet days with a verdict 1,000 x `alpha` alarm, or fewer: see `docs/detection.md`, where it is
     measured. A day is judged after five weeks at the earliest.
 
     Args:
@@ -97,8 +97,8 @@ def daily_anomalies(
         )
     _, every, places = calendar(days, values)
     if not every.size:
-        nothing = np.empty(np.shape(values))
-        return Anomalies(*[nothing] * 4, nothing.astype(str))
+        none = np.empty(np.shape(values))
+        return Anomalies(none, none, none, none, none.astype(str))
     at_once = max(1, _AT_ONCE // max(1, every.shape[1] * ERRORS))
     parts = [
         _judged(every[i : i + at_once], season, alpha, span) for i in range(0, len(every), at_once)
@@ -122,14 +122,16 @@ def _judged(values: Array, season: int, alpha: float, span: int) -> tuple[Array,
     y, start = scaled(values)
     expected = _expected(y, season, span)
     error = y - expected
-    width, scale = _bounds(np.abs(error), span, alpha)
+    floor = np.where(np.isnan(start), LEAST_SCALE * np.abs(expected), LEAST_SCALE)
+    width, scale = _bounds(np.abs(error), floor, span, alpha)
     for _ in range(PASSES):
         # What stood out counts as within, or it would hide the next such day.
         out = (np.abs(error) > width) & (width > 0)
         again = np.flatnonzero(out.any(axis=1))
+        if not len(again):
+            break
         counted = np.where(out[again], WITHIN * width[again], np.abs(error[again]))
-        width[again], scale[again] = _bounds(counted, span, alpha)
-    floor = np.where(np.isnan(start), LEAST_SCALE * np.abs(expected), LEAST_SCALE)
+        width[again], scale[again] = _bounds(counted, floor[again], span, alpha)
     width, scale = np.maximum(width, floor), np.maximum(scale, floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         score = np.where(error == 0, 0.0, error / scale)
@@ -151,13 +153,13 @@ def _expected(y: Array, season: int, span: int) -> Array:
     return level + above + np.nan_to_num(medians(late[:, : y.shape[1]], 4 * season, least=season))
 
 
-def _bounds(errors: Array, span: int, alpha: float) -> tuple[Array, Array]:
+def _bounds(errors: Array, floor: Array, span: int, alpha: float) -> tuple[Array, Array]:
     """How far a day may be out, and the robust standard deviation."""
     # A day of this span is no past error yet.
     past = before(errors, ERRORS)[..., : ERRORS - (span - 1)]
     middle = quantile(past, 0.5, least=LEAST_ERRORS)
     width = middle * tails.reach(past, middle, alpha, span)
     # Where most days are the same and some are not, no few of them tell one in a thousand.
-    same = np.where(np.nanmax(np.nan_to_num(past), axis=-1) > 0, np.nan, 0.0)
+    same = np.where(np.max(np.nan_to_num(past), axis=-1) > floor, np.nan, 0.0)
     width = np.where(middle > 0, width, np.where(np.isnan(middle), np.nan, same))
     return width, middle / MEDIAN_OF_NORMAL

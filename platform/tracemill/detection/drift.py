@@ -7,7 +7,7 @@ rows every trifle is certain, so both are asked for.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -99,8 +99,8 @@ def _known(rows: Array) -> Array:
 def _numbers(old: Array, new: Array) -> tuple[float, float]:
     from scipy.stats import ks_2samp
 
-    found = ks_2samp(old, new, method="asymp")
-    return float(found.statistic), float(found.pvalue)
+    statistic, p = cast("tuple[float, float]", ks_2samp(old, new, method="asymp"))
+    return float(statistic), float(p)
 
 
 def _psi(old: Array, new: Array) -> float:

@@ -93,7 +93,7 @@ def forecast(
     slopes = _slopes(y[0], np.append(origins, len(every)), season)
     flat = _flat(y[0], np.append(origins, len(every)), ahead, season)
     steps = np.arange(1, ahead + 1) + season
-    paths = [flat + t * slopes[:, None] * steps for t in TRENDS]
+    paths: list[Array] = [flat + t * slopes[:, None] * steps for t in TRENDS]
     best = int(np.argmin([_mape(unscaled(path[:-1], start), truth) for path in paths]))
     log = np.where(np.isnan(start), truth, np.log(np.maximum(truth, 0) + np.nan_to_num(start)))
     halves = _halves(log - paths[best][:-1], level)
