@@ -35,7 +35,10 @@ Json = dict[str, Any]
 class Value(BaseModel):
     """Frozen, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # A class is built when it is first used: a command uses few of a hundred.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True
+    )
 
 
 class Text(Value):

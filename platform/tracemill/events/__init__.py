@@ -7,6 +7,7 @@ class, put it into `Event`.
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import Field, TypeAdapter
@@ -209,7 +210,9 @@ KINDS: Mapping[str, type[Happened]] = {
 }
 """Kind to class, derived from the union."""
 
-_adapter: TypeAdapter[Happened] = TypeAdapter(Event)
+@cache
+def _adapter() -> TypeAdapter[Happened]:
+    return TypeAdapter(Event)
 
 
 def parse(fields: Mapping[str, Any]) -> Happened:
@@ -217,7 +220,7 @@ def parse(fields: Mapping[str, Any]) -> Happened:
 
     Raises `pydantic.ValidationError`.
     """
-    return _adapter.validate_python(fields)
+    return _adapter().validate_python(fields)
 
 
 class Recorded(NamedTuple):

@@ -59,7 +59,7 @@ HOT = {
     "usage_estimated": "BOOLEAN",
     "saved_usd": "DECIMAL(18,9)",
     "error_message": "VARCHAR",
-    "status": "INTEGER",
+    "status": "BIGINT",
     "wait_ms": "DOUBLE",
 }
 """Typed columns beside the payload, with their DuckDB types; NULL where an event lacks the field."""
