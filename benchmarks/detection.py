@@ -27,7 +27,7 @@ WEEK_TIMES = (1.2, 1.4, 2.0)
 TIMES = (1.2, 1.5, 2.0, 3.0)
 Way = Callable[[histories.Array], NDArray[np.bool_]]
 _LIMIT = float(norm.isf(ALPHA / 2))
-_STL_SERIES = 100
+_STL_SERIES = 50
 
 
 def main() -> None:

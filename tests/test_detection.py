@@ -272,3 +272,15 @@ def test_too_little_history_is_said() -> None:
     start = date(2026, 1, 1)
     days = [start + timedelta(days=i) for i in range(60)]
     assert forecast(days, np.ones(60), 30).total.value == pytest.approx(30)
+
+
+def test_a_forecast_bears_missing_days_and_days_without_spending() -> None:
+    values = histories.spending(1, 90, "normal", seed=17)[0]
+    values[::9] = np.nan
+    values[5:8] = 0
+    found = forecast(histories.days(90), values, 14)
+    assert (found.low < found.median).all()
+    assert (found.median < found.high).all()
+    nothing = forecast(histories.days(90), np.zeros(90), 14)
+    assert (nothing.total.value, nothing.total.high) == (0, 0)
+    assert np.isnan(nothing.mape)

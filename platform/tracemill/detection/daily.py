@@ -19,6 +19,7 @@ from tracemill.detection.season import (
     before,
     calendar,
     medians,
+    nanmean,
     quantile,
     scaled,
     seasonal,
@@ -56,7 +57,7 @@ class Anomalies:
     was judged; NaN without a verdict."""
     verdict: NDArray[np.str_]
     """`usual`, `high`, `low`; `unknown` where the value is missing, there is too little history, or
-    most days were as expected to the cent and some were not."""
+    what was before tells nothing: zero on most days, or as expected to the cent on most."""
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
@@ -133,11 +134,18 @@ def _judged(values: Array, season: int, alpha: float, span: int) -> tuple[Array,
         counted = np.where(out[again], WITHIN * width[again], np.abs(error[again]))
         width[again], scale[again] = _bounds(counted, floor[again], span, alpha)
     width, scale = np.maximum(width, floor), np.maximum(scale, floor)
+    width[_seldom(values, start)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         score = np.where(error == 0, 0.0, error / scale)
     score = np.where(np.isnan(width), np.nan, score)
     low, middle, high = (unscaled(v, start) for v in (expected - width, expected, expected + width))
     return middle, low, high, score, values
+
+
+def _seldom(values: Array, start: Array) -> NDArray[np.bool_]:
+    """Days before which something was spent, but on fewer than half of the days."""
+    share = nanmean(before(np.where(np.isfinite(values), values > 0, np.nan), ERRORS))
+    return (share > 0) & (share < 0.5) & np.isfinite(start)
 
 
 def _expected(y: Array, season: int, span: int) -> Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tracemill.detection.season import Array, Days, calendar, quantile, scaled, unscaled
+from tracemill.detection.season import Array, Days, calendar, nanmean, quantile, scaled, unscaled
 from tracemill.errors import UsageError
 from tracemill.intervals import Interval
 
@@ -95,8 +95,9 @@ def forecast(
     steps = np.arange(1, ahead + 1) + season
     paths: list[Array] = [flat + t * slopes[:, None] * steps for t in TRENDS]
     best = int(np.argmin([_mape(unscaled(path[:-1], start), truth) for path in paths]))
-    log = np.where(np.isnan(start), truth, np.log(np.maximum(truth, 0) + np.nan_to_num(start)))
-    halves = _halves(log - paths[best][:-1], level)
+    with_start = np.log(np.maximum(truth, 0) + np.nan_to_num(start))
+    errors: Array = np.where(np.isnan(start), truth, with_start) - paths[best][:-1]
+    halves = _halves(errors, level)
     low, median, high = (unscaled(paths[best][-1] + k * halves, start)[0] for k in (-1, 0, 1))
     backtest = unscaled(paths[best][:-1], start)
     naive = _naive(known[0], origins, ahead, season)
@@ -109,7 +110,7 @@ def forecast(
         level,
         float(TRENDS[best] * slopes[-1]),
         len(origins),
-        _coverage(log - paths[best][:-1], level),
+        _coverage(errors, level),
         _mape(backtest, truth),
         _mape(naive, truth),
     )
@@ -158,7 +159,7 @@ def _sums(paths: Array, truth: Array) -> tuple[Array, Array]:
 
 def _halves(errors: Array, level: float) -> Array:
     """Half the interval at each distance; never less far out than nearer ones."""
-    square = np.maximum.accumulate(np.nanmean(errors**2, axis=0))
+    square = np.fmax.accumulate(nanmean((errors**2).T))
     return _quantile(level, len(errors) / DAYS_APART) * np.sqrt(square)
 
 

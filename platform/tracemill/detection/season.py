@@ -113,3 +113,10 @@ def quantile(values: Array, q: float, *, least: int = 1) -> Array:
     with np.errstate(invalid="ignore"):
         between = below + (above - below) * (place - low)
     return np.where(known >= max(least, 1), between, np.nan)
+
+
+def nanmean(values: Array) -> Array:
+    """Along the last axis, of what is known; NaN where nothing is, without a warning."""
+    known = np.isfinite(values).sum(axis=-1)
+    mean = np.nansum(values, axis=-1) / np.maximum(known, 1)
+    return np.where(known > 0, mean, np.nan)
