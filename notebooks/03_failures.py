@@ -163,58 +163,67 @@ def timeline_plot(days):
 
 
 @app.cell
-def bursts(grid, mo, pl, rate_changed):
-    found = []
-    for (error_type,), rows in grid.group_by("error_type", maintain_order=True):
-        for place, row in enumerate(rows.rows(named=True)):
-            others = rows.with_row_index().filter(pl.col("index") != place)
-            if row["failed"] < 3 or others.height < 14:
+def stands_out(grid, mo, pl, rate_changed):
+    bursts = []
+    for (_error_type,), _rows in grid.group_by("error_type", maintain_order=True):
+        for _place, _row in enumerate(_rows.rows(named=True)):
+            _others = _rows.with_row_index().filter(pl.col("index") != _place)
+            if _row["failed"] < 3 or _others.height < 14:
                 continue
-            change = rate_changed(
-                others["failed"].sum(),
-                others["calls"].sum(),
-                row["failed"],
-                row["calls"],
+            _change = rate_changed(
+                _others["failed"].sum(),
+                _others["calls"].sum(),
+                _row["failed"],
+                _row["calls"],
                 alpha=0.001 / grid.height,
-                history=(others["failed"].to_numpy(), others["calls"].to_numpy()),
+                history=(_others["failed"].to_numpy(), _others["calls"].to_numpy()),
             )
-            if change.changed and change.difference > 0:
-                found.append({"error_type": error_type, **row, "usual": float(change.before)})
-    assert all(each["failed"] / each["calls"] > each["usual"] for each in found)
+            if _change.changed and _change.difference > 0:
+                bursts.append({"error_type": _error_type, **_row, "usual": float(_change.before)})
+    assert all(each["failed"] / each["calls"] > each["usual"] for each in bursts)
     words = [
         f"**`{each['error_type']}` on {each['day']}**: {each['failed']} of {each['calls']} calls, "
         f"{100 * each['failed'] / each['calls']:.0f} % where {100 * each['usual']:.1f} % is usual"
-        for each in found
+        for each in bursts
     ]
     mo.md(
         f"What stands out: {'; '.join(words)}." if words else "No day stands out from the others."
     )
-    return (found,)
+    return (bursts,)
 
 
 @app.cell
-def burst_hours(found, pl, plots, tm):
-    worst = max(found, key=lambda each: each["failed"], default=None)
+def burst_hours(bursts, mo, pl, tm):
+    mo.stop(not bursts)
+    worst = max(bursts, key=lambda each: each["failed"])
     hours = tm.sql(
-        "SELECT hour(ended_at AT TIME ZONE 'UTC') AS hour, request_model, count(*) AS failed "
-        "FROM failures WHERE error_type = ? AND (ended_at AT TIME ZONE 'UTC')::DATE = ? "
-        "GROUP BY ALL ORDER BY ALL",
-        [worst and worst["error_type"], worst and worst["day"]],
+        """
+        SELECT hour(ended_at AT TIME ZONE 'UTC')::INT AS hour, request_model, count(*) AS failed
+        FROM failures
+        WHERE error_type = ? AND (ended_at AT TIME ZONE 'UTC')::DATE = ? AND status <> 'finished'
+        GROUP BY ALL ORDER BY ALL
+        """,
+        [worst["error_type"], worst["day"]],
+    ).pivot("request_model", index="hour", values="failed")
+    counted = (
+        pl.DataFrame({"hour": range(24)}, schema={"hour": pl.Int32})
+        .join(hours, on="hour", how="left", maintain_order="left")
+        .fill_null(0)
     )
-    models = hours["request_model"].unique().sort().to_list()
-    counted = pl.DataFrame({"hour": range(24)}).join(
-        hours.with_columns(pl.col("hour").cast(pl.Int64)).pivot(
-            "request_model", index="hour", values="failed"
-        ) if models else pl.DataFrame({"hour": []}, schema={"hour": pl.Int64}),
-        on="hour", how="left", maintain_order="left",
-    ).fill_null(0)  # fmt: skip
+    in_hours = counted.drop("hour").sum_horizontal().sum()
+    assert in_hours == worst["failed"], "the hours are not the day"
+    return counted, worst
+
+
+@app.cell
+def burst_plot(counted, plots, worst):
     plots.stacked(
-        f"{worst['error_type']} by hour" if worst else "Hours of a day that stands out",
-        [f"{hour:02}" for hour in range(24)] if worst else [],
-        {name: counted[name].to_list() for name in models},
+        f"{worst['error_type']}, hour by hour",
+        [f"{hour:02}" for hour in counted["hour"]],
+        {name: counted[name].to_list() for name in counted.columns[1:]},
         unit="failed calls an hour",
-        period=f"{worst['day']} UTC" if worst else "",
-        n=int(hours["failed"].sum()),
+        period=f"{worst['day']} UTC",
+        n=worst["failed"],
         of="failed calls",
     )
     return

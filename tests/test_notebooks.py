@@ -1,28 +1,29 @@
-"""The notebooks run, import only tracemill, and their committed pages are what they render now."""
+"""The notebooks run, find what is planted, and their committed pages are what they render now."""
 
 import ast
 import base64
 import io
 import json
+import runpy
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 
-from assets.reports import NOTEBOOKS, render, render_sample
+from assets.reports import NOTEBOOKS, render, render_sample, write_samples
+from assets.sample_log import Truth, sample_events
 from tracemill.errors import TracemillError
 from tracemill.settings import Settings
 
 PAGES = sorted(NOTEBOOKS.glob("[0-9]*.py"))
 named = pytest.mark.parametrize("notebook", PAGES, ids=lambda path: path.stem)
-
-
-def outputs(page: Path) -> list[dict[str, Any]]:
-    cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
-    return [output for cell in cells for output in cell.get("outputs", [])]
 
 
 def split(page: Path) -> tuple[str, list[np.ndarray]]:
@@ -44,23 +45,125 @@ def test_there_are_notebooks():
     assert PAGES
 
 
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return sample_events()[1]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
+    """Notebook to the warehouse that its page is made from; nobody writes to them."""
+    return write_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="module")
+def rendered(
+    samples: dict[str, Settings], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Future[Path]]:
+    """Notebook to its page; each is rendered by a process of its own, two at a time."""
+    folder = tmp_path_factory.mktemp("rendered")
+    with ThreadPoolExecutor(2) as pool:
+        return {page.stem: pool.submit(render_sample, page, folder, samples) for page in PAGES}
+
+
+def run(notebook: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """What a notebook's cells show, and what they define, run as a script in this process."""
+    monkeypatch.setenv("TRACEMILL_WAREHOUSE", str(settings.warehouse))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    return runpy.run_path(str(notebook))["app"].run()
+
+
+def found(
+    stem: str, samples: dict[str, Settings], monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, Any]:
+    """What a notebook defines on its sample."""
+    notebook = next(page for page in PAGES if page.stem == stem)
+    return run(notebook, samples[stem], monkeypatch)[1]
+
+
 @named
-def test_the_committed_page_is_what_the_notebook_renders(notebook: Path, tmp_path: Path):
+def test_the_committed_page_is_what_the_notebook_renders(
+    notebook: Path, rendered: dict[str, Future[Path]]
+):
     committed = NOTEBOOKS / "rendered" / f"{notebook.stem}.ipynb"
-    rendered = render_sample(notebook, tmp_path)
-    if rendered.read_bytes() == committed.read_bytes():
+    page = rendered[notebook.stem].result()
+    if page.read_bytes() == committed.read_bytes():
         return
-    (text, pictures), (text_before, pictures_before) = split(rendered), split(committed)
+    (text, pictures), (text_before, pictures_before) = split(page), split(committed)
     assert text == text_before, "render it anew: python -m assets.reports"
     for picture, before in zip(pictures, pictures_before, strict=True):
         np.testing.assert_allclose(picture, before, atol=0.02)
 
 
 @named
-def test_it_runs_on_an_empty_log_without_a_warning(notebook: Path, tmp_path: Path):
+def test_it_runs_on_an_empty_log_and_says_what_to_do(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     settings = Settings(warehouse=tmp_path / "warehouse").create()
-    page = render(notebook, tmp_path / "page.ipynb", settings)
-    assert {each["output_type"] for each in outputs(page)} == {"display_data"}
+    shown, _ = run(notebook, settings, monkeypatch)  # warnings are errors here
+    said = [each.text for each in shown if each is not None and hasattr(each, "text")]
+    assert any("tracemill " in text and "<code>" in text for text in said[1:]), said
+    assert not [each for each in shown if hasattr(each, "savefig")], "a plot of nothing"
+
+
+@named
+def test_its_page_opens_elsewhere(notebook: Path):
+    page = NOTEBOOKS / "rendered" / f"{notebook.stem}.ipynb"
+    nbformat.validate(nbformat.read(page, as_version=4))
+    assert page.stat().st_size < 500_000
+    kinds = {
+        output["output_type"]
+        for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", ())
+    }
+    assert kinds == {"display_data"}
+
+
+def test_the_costs_are_those_of_the_log(
+    samples: dict[str, Settings], monkeypatch: pytest.MonkeyPatch
+):
+    seen = found("02_costs", samples, monkeypatch)
+    keys = seen["shares"].filter(seen["shares"]["by"] == "key")
+    assert set(keys["name"]) == {"support-prod", "search-prod", "nightly"}
+    assert seen["what"]["unpriced"] == seen["compared"]["unpriced"].min() > 50
+    assert seen["total"] == seen["recorded"]
+
+
+def test_the_burst_and_the_causes_are_found(
+    samples: dict[str, Settings], truth: Truth, monkeypatch: pytest.MonkeyPatch
+):
+    seen = found("03_failures", samples, monkeypatch)
+    assert truth.burst
+    assert [(each["error_type"], each["day"]) for each in seen["bursts"]] == [
+        (truth.burst_class, truth.burst[0].date())
+    ]
+    hours = seen["counted"].filter(seen["counted"][truth.burst_model] > 0)["hour"]
+    assert hours.to_list() == list(range(truth.burst[0].hour, truth.burst[1].hour))
+    clusters = dict(seen["causes"].calls.rows())
+    together = Counter((clusters[call], cause) for call, cause in truth.causes.items())
+    largest = Counter[int]()
+    for (cluster, _), n in together.items():
+        largest[cluster] = max(largest[cluster], n)
+    assert sum(largest.values()) >= 0.95 * len(truth.causes), together
+
+
+def test_the_worse_version_is_named(
+    samples: dict[str, Settings], truth: Truth, monkeypatch: pytest.MonkeyPatch
+):
+    seen = found("04_prompt_versions", samples, monkeypatch)
+    assert (seen["prompt"], seen["worse"]) == (truth.prompt, truth.worse_version)
+    assert (seen["since"], seen["until"]) >= (truth.trial[0], truth.trial[0])
+    assert seen["on_same"]["n"][0] >= 100
+
+
+def test_the_dear_day_is_found_and_no_other(
+    samples: dict[str, Settings], truth: Truth, monkeypatch: pytest.MonkeyPatch
+):
+    seen = found("08_forecast", samples, monkeypatch)
+    assert seen["outside"]["day"].to_list() == [truth.cost_day]
+    assert seen["different"]["key"][0] == truth.cost_key
+    assert seen["days_ahead"] == 30
+    assert seen["next_days"].mape < seen["next_days"].naive_mape
 
 
 @named
@@ -82,9 +185,8 @@ def test_it_imports_tracemill_and_what_draws(notebook: Path):
     assert found <= {"tracemill", "marimo", "matplotlib", "polars"}
 
 
-@named
-def test_marimo_finds_nothing_to_mend(notebook: Path):
-    command = [sys.executable, "-m", "marimo", "check", "--strict", str(notebook)]
+def test_marimo_finds_nothing_to_mend():
+    command = [sys.executable, "-m", "marimo", "check", "--strict", *map(str, PAGES)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
