@@ -18,7 +18,7 @@ Data, not code: only this page is kept in version control.
 
 | folder | what | delete it? |
 |---|---|---|
-| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml`; recipes of fine-tunes to `raw/models/` | no |
+| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml`; recipes of fine-tunes to `raw/models/`; rules of alerts to `raw/alerts.yaml`, terms of retention to `raw/retention.yaml` | no |
 | `log/` | the event log: the only source of truth | no |
 | `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
 | `corpus/` | records, what was dropped, splits | rebuilt |
@@ -26,7 +26,8 @@ Data, not code: only this page is kept in version control.
 | `models/` | fine-tuned models and their jobs | trained again; a hosted job is paid for again |
 | `cache/` | embeddings by content, answers of models | rebuilt; answers are paid for again |
 | `quarantine/` | what was refused, with file, line and reason | rebuilt |
-| `reports/` | rendered notebooks | rebuilt |
+| `reports/` | rendered notebooks, tables of calls and costs, alerts as they were told | rebuilt, but for `alerts.jsonl` |
+| `backups/` | verified copies of the log | no |
 | `dagster/` | the history of runs (DAGSTER_HOME) | rebuilt, without the history |
 
 `tracemill build` rebuilds what can be rebuilt. `TRACEMILL_WAREHOUSE` puts it all somewhere else.
