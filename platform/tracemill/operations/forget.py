@@ -152,6 +152,7 @@ def forget(
 
     Returns the event that was recorded; its `left` names every place where the person still is.
     """
+    log.fold()  # what a killed run has begun to empty is emptied first
     known = person(log, user_id)
     progress("data sets")
     versions = cleansing.data_sets(settings, known.links)
