@@ -183,16 +183,16 @@ CAUSES = {
     ),
 }
 _SLOTS = {
-    "thing": "the new roof,late parcels,the budget,our summer party,noise at night,the broken lift,staff training,the web shop".split(","),
-    "person": "Anna,Mr Okafor,my neighbour,Lena,the intern,Tom,my aunt,Ms Ito".split(","),
-    "pills": "aspirin,ibuprofen,paracetamol,antibiotic,sleeping,insulin".split(","),
-    "illness": "fever,a headache,diabetes,the flu,back pain,asthma".split(","),
-    "account": "mail,bank,school,office,router,cloud".split(","),
-    "quarrel": "the deposit,unpaid rent,mould,a dismissal,the contract,damages".split(","),
-    "boss": "landlord,employer,neighbour,tenant".split(","),
-    "company": "Northwind,Acme,Contoso,Initech,Globex".split(","),
-    "weapon": "bomb,gun,grenade,rifle".split(","),
-    "parts": "steel pipes,fertiliser,kitchen chemicals,nails and wire".split(","),
+    "thing": ["the new roof", "late parcels", "the budget", "our summer party", "noise at night", "the broken lift", "staff training", "the web shop"],
+    "person": ["Anna", "Mr Okafor", "my neighbour", "Lena", "the intern", "Tom", "my aunt", "Ms Ito"],
+    "pills": ["aspirin", "ibuprofen", "paracetamol", "antibiotic", "sleeping", "insulin"],
+    "illness": ["fever", "a headache", "diabetes", "the flu", "back pain", "asthma"],
+    "account": ["mail", "bank", "school", "office", "router", "cloud"],
+    "quarrel": ["the deposit", "unpaid rent", "mould", "a dismissal", "the contract", "damages"],
+    "boss": ["landlord", "employer", "neighbour", "tenant"],
+    "company": ["Northwind", "Acme", "Contoso", "Initech", "Globex"],
+    "weapon": ["bomb", "gun", "grenade", "rifle"],
+    "parts": ["steel pipes", "fertiliser", "kitchen chemicals", "nails and wire"],
 }  # fmt: skip
 
 
