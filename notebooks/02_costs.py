@@ -96,7 +96,7 @@ def known(mo, tm, total):
         f"Of {what['billed']:,} answers that are paid for **{what['priced']:,} have a price** and "
         f"{what['unpriced']:,} have none; of {what['estimated']:,} the tokens are estimated; "
         f"{what['running']:,} calls have not ended. When the calls were made {recorded:,.2f} USD "
-        f"were recorded for them; by the prices of now it is {total - recorded:+,.2f} USD."
+        f"were recorded for them, by the prices of now it is {total:,.2f} USD."
     )
     return
 
@@ -142,7 +142,8 @@ def who(Table, costs, pl, tm, total):
         FROM (SELECT 'user' AS by, coalesce(user_id, 'none'), calls, cost_usd
               FROM costs_by_user ORDER BY cost_usd DESC, user_id LIMIT 5)
     """).with_columns(
-        pl.col("cost_usd").cast(float), percent=100 * pl.col("cost_usd") / (float(total) or 1)
+        pl.col("cost_usd").cast(float),
+        percent=(100 * pl.col("cost_usd") / (float(total) or 1)).round(1),
     )
     by_key = shares.filter(pl.col("by") == "key")["cost_usd"].sum()
     assert abs(by_key - float(total)) < 1e-6, "the keys are not the whole"

@@ -259,7 +259,7 @@ def clusters_plot(causes):
 def clusters_told(causes, mo, pl):
     named = causes.frame.filter(pl.col("cluster") > 0)
     items = [
-        f"1. **{label}** ({n:,}; {wordings} wordings): *{error or prompt}*"
+        f"1. **{label}** ({n:,}, told in {wordings} ways): *{error or prompt}*"
         for label, n, wordings, error, prompt in named.select(
             "label", "n", "wordings", "error", "prompt"
         )

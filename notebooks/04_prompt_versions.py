@@ -300,7 +300,7 @@ def verdict(apart, mo, new, old, on_same, pl):
         + "".join(
             f" An answer costs {1000 * row['before']:.2f} USD a thousand before, "
             f"{1000 * row['after']:.2f} USD after."
-            for row in cost.with_columns(pl.col("before", "after")).rows(named=True)
+            for row in cost.rows(named=True)
         )
     )
     return

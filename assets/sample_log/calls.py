@@ -31,6 +31,9 @@ from tracemill.messages import Message, Usage
 ACTOR = "made up: assets.sample_log"
 _RETRIED = 0.025
 """The share of answered calls that took two attempts."""
+_KILLED = "sample:1"
+_SHORTER = 0.8
+"""Than those of the first version of the prompt are the answers of the second."""
 _LETTERS = 4
 """To a token, about."""
 
@@ -56,6 +59,8 @@ class Call:
     """Another key than the feature's."""
     batch_id: str | None = None
     fallback_of: str | None = None
+    process: str | None = None
+    """The process that makes it, where that matters."""
     more_tokens: int = 0
     """Read beside what is usual."""
     draw: Random = field(default_factory=Random, repr=False)
@@ -106,7 +111,7 @@ def started(call: Call) -> LlmCallStarted:
         streamed=call.feature.name == "answer",
         batch_id=call.batch_id,
         fallback_of=call.fallback_of,
-        process="sample:1" if call.tags.get("ends") == "crashed" else None,
+        process=call.process,
     )
 
 
@@ -197,9 +202,8 @@ def aborted(call: Call, content: str, cause: Cause | None) -> Iterator[Happened]
 
 def crashed(call: Call) -> Iterator[Happened]:
     """The process that made the call was killed."""
-    call = replace(call, tags={**call.tags, "ends": "crashed"})
-    yield started(call)
-    yield LlmCallCrashed(**call.common, **_at(call, 240_000), process="sample:1")
+    yield started(replace(call, process=_KILLED))
+    yield LlmCallCrashed(**call.common, **_at(call, 240_000), process=_KILLED)
 
 
 def cached(call: Call, of: str) -> LlmCallCached:
@@ -234,6 +238,7 @@ def usage_of(call: Call) -> Usage:
     said = sum(len(message.text) for message in call.messages) // _LETTERS
     fixed = call.feature.fixed_tokens + call.more_tokens
     written = call.feature.output_tokens * math.exp(call.draw.gauss(0, 0.3))
+    written *= _SHORTER if call.prompt is words.ANSWER_2 else 1
     thought = int(1.2 * written) if call.model == HARD[1] else 0
     hit = call.feature.cached and not call.more_tokens and call.draw.random() < 0.85
     return Usage(

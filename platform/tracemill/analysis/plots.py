@@ -164,7 +164,7 @@ def intervals(
         axes.plot(value, place, "o", color=ACCENT)
         axes.annotate(
             short(value), (max(value, high), place), (7, -3), textcoords="offset points",
-            color=INK, fontsize=8.5,
+            color=INK, fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
     if mark is not None:
         axes.axvline(mark, color=INK, linewidth=1, linestyle="--")

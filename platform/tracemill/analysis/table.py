@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """How many rows are shown; the frame holds all."""
-_WIDTH = 60
+_WIDTH, _SHORT = 60, 24
+_UNBROKEN = ";white-space:pre"
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,10 @@ def rows_html(frame: "pl.DataFrame") -> str:
     """The first rows as an HTML table; long texts are cut, and whole in their titles."""
     shown = readable(frame.head(SHOWN))
     right = [dtype.is_numeric() for dtype in shown.dtypes]
-    head = "".join(f"<th>{escape(name)}</th>" for name in shown.columns)
+    head = "".join(
+        f'<th style="text-align:{"right" if numeric else "left"}">{escape(name)}</th>'
+        for name, numeric in zip(shown.columns, right, strict=True)
+    )
     body = "".join("<tr>" + "".join(map(_cell, row, right)) + "</tr>" for row in shown.iter_rows())
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -138,7 +142,9 @@ def _cell(value: object, right: bool) -> str:
     if value is None:
         return "<td></td>"
     text = _number(value) if isinstance(value, int | float) else str(value)
-    align = ' style="text-align:right"' if right else ""
+    # Short texts stay in a line: a model's name, a time, bars of text with blanks between.
+    style = "text-align:right" if right else "text-align:left" + _UNBROKEN * (len(text) <= _SHORT)
+    align = f' style="{style}"'
     if len(text) <= _WIDTH:
         return f"<td{align}>{escape(text)}</td>"
     return f'<td{align} title="{escape(text[:2000])}">{escape(text[: _WIDTH - 1])}…</td>'
