@@ -40,6 +40,7 @@ def calls() -> Iterator[LlmCallFinished]:
             cache_write_1h_input_tokens=stored // 3,
             reasoning_output_tokens=int(written * draw.random() * 1.02),
             input_audio_tokens=draw.choice((0, 0, 0, min(9, read - hit - stored))),
+            billed=draw.choice(({}, {}, {}, {"web_search_requests": 2}, {"unheard_of": 1})),
         )
         yield LlmCallFinished(
             call_id=new_id(),
@@ -67,7 +68,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EventLog, li
 def elsewhere(
     call: LlmCallFinished, model: str | None, batch: bool, caching: Fraction | None
 ) -> Decimal | None:
-    usage = call.usage
+    usage = call.usage.model_copy(update={"billed": {}})
     if caching is not None:
         read = int(usage.input_tokens * caching)
         usage = usage.model_copy(
@@ -141,3 +142,27 @@ def test_the_catalogue_reprices_too(log: tuple[EventLog, list[Any]]) -> None:
     with duckdb.connect(str(log[0].folder.with_suffix(".duckdb")), read_only=True) as connection:
         query = "SELECT sum(then_usd) FROM reprice(model => 'openai/gpt-6-sol')"
         assert connection.sql(query).fetchall() == ours
+
+
+def test_sums_of_costs_are_sums_of_what_each_call_costs(log: tuple[EventLog, list[Any]]) -> None:
+    expected: dict[tuple[date, str, str], list[Any]] = {}
+    for call in log[1]:
+        usd = prices.cost(
+            call.provider,
+            [call.response_model, call.request_model],
+            call.usage,
+            call.occurred_at,
+            service_tier=call.service_tier,
+        ).usd
+        key = (call.occurred_at.date(), call.provider, call.request_model)
+        row = expected.setdefault(key, [0, Decimal(0), 0])
+        row[0] += 1
+        row[1] += usd or 0
+        row[2] += usd is None
+    query = "SELECT day, provider, request_model, calls, cost_usd, unpriced FROM costs_by_day"
+    found = {tuple(row[:3]): list(row[3:]) for row in log[0].sql(query).rows()}
+    # A sum is shown with twelve decimals; that of the parts is exact.
+    assert found == {key: [n, round(usd, 12), lost] for key, (n, usd, lost) in expected.items()}
+    assert sum(lost for *_, lost in expected.values()) > 50
+    alone = "SELECT sum(repriced_usd) FROM call_costs"
+    assert log[0].sql(alone).item() == sum(usd for _, usd, _ in expected.values())

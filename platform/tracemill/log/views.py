@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "views"
 _MACROS = Path(__file__).parent / "macros.sql"
 _SHOWN = ", ".join(name for name in COLUMNS if name != "digest")
-_MACROS_OF_PRICES = ("rates_among", "reprice")
+_MACROS_OF_PRICES = ("rates_among", "calls_priced", "costs_among", "reprice")
 _READ_FROM = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 _NOTHING = (
     "SELECT "

@@ -1,48 +1,47 @@
 -- What caches saved, day by day and model: that of the provider by today's prices, and ours, which answers without a call.
 WITH
-  cached AS (
+  ended AS (
     SELECT
-      CAST(occurred_at AS DATE) AS day,
-      provider,
-      request_model,
-      count(*) AS calls,
-      sum(saved_usd) AS saved_usd,
-      count(saved_usd) AS known
+      CAST(occurred_at AS DATE) AS day, position, kind, occurred_at, provider, request_model, response_model, service_tier, input_tokens, output_tokens,
+      cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens, reasoning_output_tokens,
+      input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
     FROM events
-    WHERE kind = 'llm.call.cached'
-    GROUP BY ALL
+    WHERE is_end(kind)
   ),
-  asked AS (
+  ends AS (FROM costs_among('ended')),
+  summed AS (
     SELECT
       day,
       provider,
       request_model,
-      count(*) AS calls,
-      count(repriced_usd) AS priced,
-      count(*) FILTER (cache_read_tokens > 0) AS hits,
-      sum(input_tokens)::BIGINT AS input_tokens,
-      sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
-      sum(cache_write_5m_tokens + cache_write_1h_tokens)::BIGINT AS cache_write_tokens,
-      sum(cache_saved_usd) AS cache_saved_usd,
-      sum(cache_write_usd) AS cache_write_usd
-    FROM call_costs
+      sum(billed)::BIGINT AS calls,
+      coalesce(sum(hits) FILTER (billed > 0), 0)::BIGINT AS hits,
+      coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
+      coalesce(sum(cache_read), 0)::BIGINT AS cache_read_tokens,
+      coalesce(sum(cache_write), 0)::BIGINT AS cache_write_tokens,
+      coalesce(sum(cache_saved_usd), 0) AS reads_saved_usd,
+      coalesce(sum(cache_write_usd), 0) AS writes_cost_usd,
+      coalesce(sum(calls) FILTER (status = 'cached'), 0)::BIGINT AS answered,
+      coalesce(sum(saved_usd), 0) AS answers_saved_usd,
+      sum(priced) + sum(saved) AS known
+    FROM ends
+    WHERE billed > 0 OR status = 'cached'
     GROUP BY ALL
   )
 SELECT
   day,  -- Of the end of the calls, in UTC.
   provider,
   request_model,
-  coalesce(asked.calls, 0) AS calls,  -- Calls that took tokens.
-  coalesce(hits, 0) AS hits,  -- Those that read from the provider's cache.
-  coalesce(input_tokens, 0) AS input_tokens,
-  coalesce(cache_read_tokens, 0) AS cache_read_tokens,  -- Read from the provider's cache.
-  coalesce(cache_write_tokens, 0) AS cache_write_tokens,  -- Written to it.
+  calls,  -- Calls that took tokens.
+  hits,  -- Those that read from the provider's cache.
+  input_tokens,
+  cache_read_tokens,  -- Read from the provider's cache.
+  cache_write_tokens,  -- Written to it.
   cache_read_tokens / nullif(input_tokens, 0) AS read_share,  -- Of what was read, the share that came from the provider's cache.
-  CAST(coalesce(cache_saved_usd, 0) AS DECIMAL(38, 12)) AS reads_saved_usd,  -- What cached reads cost less than uncached ones.
-  CAST(coalesce(cache_write_usd, 0) AS DECIMAL(38, 12)) AS writes_cost_usd,  -- What writing to the cache cost more than reading alone.
-  CAST(coalesce(cache_saved_usd - cache_write_usd, 0) AS DECIMAL(38, 12)) AS saved_usd,  -- The one less the other: negative where caching does not pay.
-  coalesce(cached.calls, 0) AS answered,  -- Calls that our own response cache answered.
-  coalesce(cached.saved_usd, 0) AS answers_saved_usd,  -- What they would have cost, as recorded then.
-  (coalesce(priced, 0) + coalesce(known, 0)) / (coalesce(asked.calls, 0) + coalesce(cached.calls, 0)) AS known_share  -- Share of the calls whose price is known.
-FROM asked
-FULL JOIN cached USING (day, provider, request_model)
+  CAST(reads_saved_usd AS DECIMAL(38, 12)) AS reads_saved_usd,  -- What cached reads cost less than uncached ones.
+  CAST(writes_cost_usd AS DECIMAL(38, 12)) AS writes_cost_usd,  -- What writing to the cache cost more than reading alone.
+  CAST(reads_saved_usd - writes_cost_usd AS DECIMAL(38, 12)) AS saved_usd,  -- The one less the other: negative where caching does not pay.
+  answered,  -- Calls that our own response cache answered.
+  CAST(answers_saved_usd AS DECIMAL(38, 9)) AS answers_saved_usd,  -- What they would have cost, as recorded then.
+  known / (calls + answered) AS known_share  -- Share of the calls whose price is known.
+FROM summed

@@ -47,8 +47,7 @@ SELECT
   ended.payload ->> '$.refusal' AS refusal
 FROM (SELECT * FROM events WHERE kind = 'llm.call.started') AS started
 RIGHT JOIN (
-  SELECT * FROM events WHERE kind IN (
-    'llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+  SELECT * FROM events WHERE is_end(kind)
 ) AS ended USING (stream)
 UNION ALL BY NAME
 SELECT
@@ -71,5 +70,4 @@ SELECT
   prompt_of(payload -> '$.messages') AS prompt
 FROM events
 WHERE kind = 'llm.call.started' AND stream NOT IN (
-  SELECT stream FROM events WHERE kind IN (
-    'llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached'))
+  SELECT stream FROM events WHERE is_end(kind))

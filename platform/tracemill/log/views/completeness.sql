@@ -9,7 +9,7 @@ WITH
       count(*) FILTER (kind = 'llm.call.aborted') AS aborted,
       count(*) FILTER (kind IN ('llm.call.finished', 'llm.call.aborted') AND usage_estimated) AS estimated
     FROM events
-    WHERE kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+    WHERE is_end(kind)
     GROUP BY ALL
   ),
   priced AS (
@@ -19,7 +19,7 @@ WITH
   running AS (
     SELECT CAST(occurred_at AS DATE) AS day, count(*) AS running
     FROM events
-    WHERE kind = 'llm.call.started' AND stream NOT IN (SELECT stream FROM events WHERE kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached'))
+    WHERE kind = 'llm.call.started' AND stream NOT IN (SELECT stream FROM events WHERE is_end(kind))
     GROUP BY ALL
   ),
   lost AS (

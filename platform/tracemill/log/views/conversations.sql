@@ -18,5 +18,5 @@ SELECT
   sum(latency_ms) AS latency_ms,  -- Time spent in calls, in milliseconds.
   arg_max(substr(kind, 10), position) AS last_status  -- What became of the last call.
 FROM events
-WHERE conversation_id IS NOT NULL AND kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+WHERE conversation_id IS NOT NULL AND is_end(kind)
 GROUP BY conversation_id

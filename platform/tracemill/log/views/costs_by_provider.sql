@@ -1,25 +1,26 @@
 -- What was spent at each provider, by today's prices.
 WITH
-  ends AS (
-    SELECT provider, status, input_tokens, output_tokens, repriced_usd, cost_usd, 0::DECIMAL(18, 9) AS saved_usd
-    FROM call_costs
-    UNION ALL BY NAME
-    SELECT provider, substr(kind, 10) AS status, saved_usd
+  ended AS (
+    SELECT
+      position, kind, occurred_at, provider, request_model, response_model, service_tier, input_tokens, output_tokens,
+      cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens, reasoning_output_tokens,
+      input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
     FROM events
-    WHERE kind IN ('llm.call.failed', 'llm.call.crashed', 'llm.call.cached')
-  )
+    WHERE is_end(kind)
+  ),
+  ends AS (FROM costs_among('ended'))
 SELECT
   provider,
-  count(*) AS calls,  -- Calls that ended, failed ones included.
-  count(*) FILTER (status IN ('failed', 'crashed')) AS failed,  -- Calls that ended without an answer.
-  count(*) FILTER (status = 'aborted') AS aborted,  -- Answers that were cut.
-  count(*) FILTER (status = 'cached') AS cached,  -- Calls that the response cache answered.
+  sum(calls)::BIGINT AS calls,  -- Calls that ended, failed ones included.
+  coalesce(sum(calls) FILTER (status IN ('failed', 'crashed')), 0)::BIGINT AS failed,  -- Calls that ended without an answer.
+  coalesce(sum(calls) FILTER (status = 'aborted'), 0)::BIGINT AS aborted,  -- Answers that were cut.
+  coalesce(sum(calls) FILTER (status = 'cached'), 0)::BIGINT AS cached,  -- Calls that the response cache answered.
   coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
   coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
   CAST(coalesce(sum(repriced_usd), 0) AS DECIMAL(38, 12)) AS cost_usd,  -- By the table `prices`.
-  coalesce(sum(cost_usd), 0) AS recorded_usd,  -- As recorded when the calls were made.
-  coalesce(sum(saved_usd), 0) AS saved_usd,  -- By the response cache.
-  count(*) FILTER (status IN ('finished', 'aborted') AND repriced_usd IS NULL) AS unpriced,  -- Calls without a known price.
-  count(repriced_usd) / nullif(count(*) FILTER (status IN ('finished', 'aborted')), 0) AS known_share  -- Share of the calls that took tokens whose price is known: `cost_usd` is of these.
+  coalesce(sum(cost_usd), 0)::DECIMAL(38, 9) AS recorded_usd,  -- As recorded when the calls were made.
+  coalesce(sum(saved_usd), 0)::DECIMAL(38, 9) AS saved_usd,  -- By the response cache.
+  (sum(billed) - sum(priced))::BIGINT AS unpriced,  -- Calls without a known price.
+  sum(priced) / nullif(sum(billed), 0) AS known_share  -- Share of the calls that took tokens whose price is known: `cost_usd` is of these.
 FROM ends
 GROUP BY ALL

@@ -1,28 +1,29 @@
 -- What was spent under each tag and value, by today's prices; a call counts under each of its tags. Calls whose tags stand on their start alone, as older versions wrote them, count under none.
 WITH
-  ends AS (
-    SELECT metadata, status, input_tokens, output_tokens, repriced_usd, cost_usd, 0::DECIMAL(18, 9) AS saved_usd
-    FROM call_costs
-    UNION ALL BY NAME
-    SELECT metadata, substr(kind, 10) AS status, saved_usd
+  ended AS (
+    SELECT
+      metadata, position, kind, occurred_at, provider, request_model, response_model, service_tier, input_tokens, output_tokens,
+      cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens, reasoning_output_tokens,
+      input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
     FROM events
-    WHERE kind IN ('llm.call.failed', 'llm.call.crashed', 'llm.call.cached')
+    WHERE is_end(kind)
   ),
+  ends AS (FROM costs_among('ended')),
   -- Calls with the same tags first: there are few sets of tags, and reading one takes long.
   alike AS (
     SELECT
       metadata,
-      count(*) AS calls,
-      count(*) FILTER (status IN ('failed', 'crashed')) AS failed,
-      count(*) FILTER (status = 'aborted') AS aborted,
-      count(*) FILTER (status = 'cached') AS cached,
+      sum(calls) AS calls,
+      coalesce(sum(calls) FILTER (status IN ('failed', 'crashed')), 0) AS failed,
+      coalesce(sum(calls) FILTER (status = 'aborted'), 0) AS aborted,
+      coalesce(sum(calls) FILTER (status = 'cached'), 0) AS cached,
       sum(input_tokens) AS input_tokens,
       sum(output_tokens) AS output_tokens,
       sum(repriced_usd) AS repriced_usd,
       sum(cost_usd) AS cost_usd,
       sum(saved_usd) AS saved_usd,
-      count(*) FILTER (status IN ('finished', 'aborted')) AS billed,
-      count(repriced_usd) AS priced
+      sum(billed) AS billed,
+      sum(priced) AS priced
     FROM ends
     GROUP BY metadata
   ),

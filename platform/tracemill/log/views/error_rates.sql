@@ -11,7 +11,7 @@ WITH
       END AS class,
       count(*) AS calls
     FROM events
-    WHERE kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+    WHERE is_end(kind)
     GROUP BY ALL
   ),
   -- A call counts once for each class, however often it met it.

@@ -10,7 +10,7 @@ SELECT
   ended.prompt_name,
   ended.prompt_version
 FROM (
-  SELECT stream, provider, request_model, prompt_name, prompt_version FROM events WHERE kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+  SELECT stream, provider, request_model, prompt_name, prompt_version FROM events WHERE is_end(kind)
 ) AS ended
 RIGHT JOIN (
   SELECT *, 'call:' || substr(stream, 10) AS judged FROM events WHERE kind = 'llm.feedback.given'

@@ -54,7 +54,7 @@ WITH
       min(occurred_at) AS first_used_at,
       max(occurred_at) AS last_used_at
     FROM events
-    WHERE prompt_name IS NOT NULL AND kind IN ('llm.call.finished', 'llm.call.failed', 'llm.call.aborted', 'llm.call.crashed', 'llm.call.cached')
+    WHERE prompt_name IS NOT NULL AND is_end(kind)
     GROUP BY ALL
   ),
   used AS (
