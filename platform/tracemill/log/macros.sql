@@ -192,11 +192,12 @@ SELECT
 FROM served AS s
 JOIN apiece AS a ON a.model_key = s.model_key AND a.service_tier = s.priced_tier;
 
--- What each call costs: of a relation with the columns of `events`, ends of calls that took tokens.
+-- What each call that took tokens costs: of `events`, or a part of it. Named, not given: what is read several times and
+-- named here is read each time with the filters of the question.
 CREATE MACRO calls_priced(ended) AS TABLE
 WITH
   models_of_calls AS (
-    SELECT DISTINCT provider, request_model, response_model, service_tier FROM events WHERE kind IN ('llm.call.finished', 'llm.call.aborted')
+    SELECT DISTINCT provider, request_model, response_model, service_tier FROM query_table(ended) WHERE kind IN ('llm.call.finished', 'llm.call.aborted')
   ),
   rates AS (FROM rates_among('models_of_calls')),
   -- What is billed by other units than tokens; NULL where a unit has a name that is not known.
@@ -226,7 +227,7 @@ WITH
         item.times
       FROM (
         SELECT position, each.key AS name, TRY_CAST(each.value AS DECIMAL(18, 6)) AS times
-        FROM events, json_each(billed) AS each
+        FROM query_table(ended), json_each(billed) AS each
         WHERE kind IN ('llm.call.finished', 'llm.call.aborted') AND billed IS NOT NULL
       ) AS item
       LEFT JOIN price_units AS known ON known.billed_as = item.name
@@ -269,6 +270,7 @@ WITH
       b.* EXCLUDE (position, read, written)
     FROM query_table(ended) AS e
     LEFT JOIN billed AS b USING (position)
+    WHERE e.kind IN ('llm.call.finished', 'llm.call.aborted')
   ),
   amounts AS (
     SELECT

@@ -1,5 +1,4 @@
 -- What each call that took tokens costs by today's prices, beside what was recorded for it.
-WITH ended AS (FROM events WHERE kind IN ('llm.call.finished', 'llm.call.aborted'))
 SELECT
   call_id,
   day,  -- Of the end of the call, in UTC.
@@ -34,4 +33,4 @@ SELECT
   unpriced_reason,  -- Why `repriced_usd` is NULL.
   priced_as,  -- The model of the table.
   priced_tier  -- The service tier of the table.
-FROM calls_priced('ended')
+FROM calls_priced('events')

@@ -68,6 +68,6 @@ SELECT
   payload ->> '$.batch_id' AS batch_id,
   metadata,
   prompt_of(payload -> '$.messages') AS prompt
-FROM events
-WHERE kind = 'llm.call.started' AND stream NOT IN (
-  SELECT stream FROM events WHERE is_end(kind))
+FROM (SELECT stream, true AS is_over FROM events WHERE is_end(kind)) AS ended
+RIGHT JOIN (SELECT * FROM events WHERE kind = 'llm.call.started') AS started USING (stream)
+WHERE is_over IS NULL

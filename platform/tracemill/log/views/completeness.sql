@@ -13,13 +13,12 @@ WITH
     GROUP BY ALL
   ),
   priced AS (
-    SELECT day, count(repriced_usd) AS priced FROM call_costs GROUP BY ALL
+    SELECT day, sum(calls - failed - cached - unpriced)::BIGINT AS priced FROM costs_by_day GROUP BY ALL
   ),
-  -- Only the calls that nothing has ended can be running: their number says whether to look for them.
   running AS (
     SELECT CAST(occurred_at AS DATE) AS day, count(*) AS running
-    FROM events
-    WHERE kind = 'llm.call.started' AND stream NOT IN (SELECT stream FROM events WHERE is_end(kind))
+    FROM (SELECT stream, occurred_at FROM events WHERE kind = 'llm.call.started') AS started
+    ANTI JOIN (SELECT stream FROM events WHERE is_end(kind)) AS ended USING (stream)
     GROUP BY ALL
   ),
   lost AS (

@@ -24,22 +24,28 @@ WITH
     FROM pointing
     GROUP BY ALL
   ),
+  ended AS (
+    SELECT
+      prompt_name, prompt_version, position, kind, occurred_at, provider, request_model, response_model, service_tier,
+      input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens,
+      reasoning_output_tokens, input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
+    FROM events
+    WHERE prompt_name IS NOT NULL AND kind IN ('llm.call.finished', 'llm.call.aborted')
+  ),
   ends AS (
-    -- Failed calls have no cost, and costs no failed calls: neither needs the other.
     SELECT
       prompt_name,
       prompt_version,
       0 AS calls,
       0 AS failed,
       0 AS cached,
-      count(*) AS billed,
-      count(repriced_usd) AS priced,
+      sum(billed) AS billed,
+      sum(priced) AS priced,
       sum(input_tokens) AS input_tokens,
       sum(output_tokens) AS output_tokens,
       sum(repriced_usd) AS repriced_usd,
       sum(cost_usd) AS cost_usd
-    FROM call_costs
-    WHERE prompt_name IS NOT NULL
+    FROM costs_among('ended')
     GROUP BY ALL
     UNION ALL BY NAME
     SELECT
