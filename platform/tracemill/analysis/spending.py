@@ -135,7 +135,7 @@ def errors(log: "EventLog", by: str | Sequence[str], period: Period) -> Table:
         count(*) AS calls,
         count(*) FILTER ({_FAILED}) AS failed,
         coalesce(sum(greatest(e.attempts - 1, 0)), 0)::BIGINT AS retries,
-        mode({_ERROR_TYPE}) FILTER ({_FAILED}) AS most_often
+        mode({_ERROR_TYPE} ORDER BY {_ERROR_TYPE}) FILTER ({_FAILED}) AS most_often
         """,
     )
     n, failed = int(counted["calls"].sum()), int(counted["failed"].sum())
