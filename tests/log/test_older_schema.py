@@ -1,6 +1,7 @@
 """A log that an older tracemill wrote, with fewer columns, goes on as if it had been ours."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log.test_golden import GOLDEN, raws
+from tests.log.test_views_asked import story
 from tracemill.errors import UsageError
 from tracemill.events import KINDS, Happened
 from tracemill.files import sha256_of
@@ -31,10 +33,10 @@ def events_of(path: Path) -> list[Happened]:
     return [rows.recorded(rows.from_journal(raw)).event for raw in raws(path)]
 
 
-def old_log(folder: Path) -> Path:
-    """The first golden log, half of it sealed, with the columns that there were then."""
+def old_log(folder: Path, held: Sequence[tuple[Any, ...]] = ()) -> Path:
+    """The first golden log, or these rows, five sealed, with the columns that there were then."""
     (folder / "segments").mkdir(parents=True)
-    held = raws(FIRST)
+    held = held or raws(FIRST)
     path = folder / "segments" / "000000000001-000000000005-aaaaaa.parquet"
     pq.write_table(rows.to_arrow(held[:SEALED]).select(OLD_COLUMNS), path)
     connection = apsw.Connection(str(folder / "journal.db"))
@@ -114,3 +116,45 @@ def test_similar_failures_are_found_in_both_versions(tmp_path: Path) -> None:
         }
         with pytest.raises(UsageError, match="no call"):
             log.find_similar_failures("0194255b-0000-7000-8000-00000000cabb")
+
+
+def test_columns_that_it_lacks_are_read_out_of_its_payloads(tmp_path: Path) -> None:
+    digest, held = b"", list[tuple[Any, ...]]()
+    for position, event in enumerate(story(), 1):
+        d = rows.draft(event)
+        row = (position, d.event_id, d.kind, d.schema_version, d.stream, position, 1, d.occurred_us)
+        digest = rows.digest(digest, (*row, *d.rest))
+        held.append((*row, *d.rest, digest))
+    expected = rows.to_arrow(held).select(["position", *rows.HOT]).to_pylist()
+    question = f"SELECT position, {', '.join(rows.HOT)} FROM events ORDER BY position"  # noqa: S608
+    with EventLog(old_log(tmp_path / "log", held)) as log:
+        assert log.arrow(question).to_pylist() == expected
+        spent = log.sql("FROM costs_by_tag ORDER BY ALL").rows()
+        for step in (log.fold, log.compact, lambda: log.gc(grace_s=0)):
+            step()
+            assert log.arrow(question).to_pylist() == expected
+            assert log.sql("FROM costs_by_tag ORDER BY ALL").rows() == spent
+        assert set(pq.read_schema(log.segments()[0]).names) == set(rows.COLUMNS)
+    assert len([row for row in expected if row["metadata"]]) > len(held) / 2
+
+
+def test_tags_of_an_older_call_are_those_of_its_start(tmp_path: Path) -> None:
+    asked, answered = (
+        rows.draft(event) for event in story()[:3:2] if event.stream == story()[0].stream
+    )
+    payload = json.loads(answered.rest[-1])
+    del payload["metadata"]
+    held = [
+        (i, d.event_id, d.kind, d.schema_version, d.stream, i, 1, d.occurred_us, *rest, b"d" * 16)
+        for i, (d, rest) in enumerate(
+            ((asked, asked.rest), (answered, (*answered.rest[:-1], json.dumps(payload)))), 1
+        )
+    ]
+    harvest = rows.draft(events_of(FIRST)[0])
+    held += [
+        (i, bytes([i]) * 16, harvest.kind, 1, f"s{i}", 1, 1, 1, *harvest.rest, b"d" * 16)
+        for i in range(3, 7)
+    ]
+    with EventLog(old_log(tmp_path / "log", held)) as log:
+        query = "SELECT metadata FROM calls WHERE call_id = ?"
+        assert log.sql(query, [answered.stream[5:]]).item() == '{"team":"a","job":"x"}'
