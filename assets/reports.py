@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -21,6 +21,7 @@ GROUP = "reports"
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ON_DATA = ("05", "06", "07")
 """Notebooks about what is built of data; the others are about calls."""
+_EXPORT = Path(__file__).with_name("export_pages.py")
 NOTEBOOK = NOTEBOOKS / "01_first_look.py"
 
 
@@ -64,54 +65,70 @@ def render(notebook: Path, target: Path, settings: Settings) -> Path:
 
     The same log gives the same bytes. Raises `TracemillError` when a cell fails.
     """
-    command = [sys.executable, "-m", "marimo", "--quiet", "--yes", "export", "ipynb", str(notebook)]
-    options = ["--include-outputs", "--sort", "top-down", "--force", "--output"]
-    warehouse = {"TRACEMILL_WAREHOUSE": str(settings.warehouse), "MPLBACKEND": "agg"}
+    render_each([(notebook, target, settings)])
+    return target
 
-    def export(aside: Path) -> None:
+
+def render_each(jobs: Sequence[tuple[Path, Path, Settings]]) -> None:
+    """`render` for several notebooks, targets and warehouses, in one process for all."""
+    with tempfile.TemporaryDirectory() as scratch:
+        asides = [Path(scratch) / f"{place}.ipynb" for place in range(len(jobs))]
+        asked = [
+            (str(notebook), str(aside), str(settings.warehouse))
+            for (notebook, _, settings), aside in zip(jobs, asides, strict=True)
+        ]
         done = subprocess.run(
-            [*command, *options, str(aside)],
-            env={**os.environ, **warehouse},
+            [sys.executable, "-P", str(_EXPORT), json.dumps(asked)],
+            env={**os.environ, "MPLBACKEND": "agg"},
             check=False,
             capture_output=True,
             text=True,
         )
-        if done.returncode != 0:
-            raise TracemillError(f"{notebook.name} failed: {_why(aside, done.stderr)}")
-        page = json.loads(aside.read_text(encoding="utf-8"))
-        # marimo names IPython's lexer, which is not there without IPython.
-        page["metadata"]["language_info"]["pygments_lexer"] = "python"
-        # A cell that stops the rest has said why.
-        for cell in page["cells"]:
-            cell["outputs"] = [
-                each for each in cell.get("outputs", ()) if each.get("ename") != _STOPPED
-            ]
-            if cell["cell_type"] != "code":
-                del cell["outputs"]
-        aside.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    return write_atomically(target, export)
+        for (notebook, target, _), aside in zip(jobs, asides, strict=True):
+            if not aside.exists() or _errors(aside):
+                raise TracemillError(f"{notebook.name} failed: {_why(aside, done.stderr)}")
+            text = _tidied(aside)
+            write_atomically(target, lambda file, text=text: file.write_text(text, "utf-8"))
 
 
-def write_samples(folder: Path) -> dict[str, Settings]:
-    """Fill a warehouse of calls and one of data, and say which numbered notebook reads which."""
+def _tidied(page: Path) -> str:
+    content = json.loads(page.read_text(encoding="utf-8"))
+    # marimo names IPython's lexer, which is not there without IPython.
+    content["metadata"]["language_info"]["pygments_lexer"] = "python"
+    # A cell that stops the rest has said why.
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [each for each in cell["outputs"] if each.get("ename") != _STOPPED]
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+class Samples(NamedTuple):
+    """What the pages in notebooks/rendered/ are made from."""
+
+    warehouses: Mapping[str, Settings]
+    """Of each numbered notebook, by its name without the ending."""
+    truth: sample_log.Truth
+    """What is planted in the calls."""
+
+
+def write_samples(folder: Path) -> Samples:
+    """Fill a warehouse of calls and one of data; each event in them says that it is made up."""
     calls, data = (
         Settings(warehouse=folder / name, harvest_installed=False) for name in ("calls", "data")
     )
-    sample_log.write_sample(calls)
+    truth = sample_log.write_sample(calls)
     sample_data.write_sample_data(data)
-    return {
-        each.stem: data if each.stem.startswith(ON_DATA) else calls
-        for each in sorted(NOTEBOOKS.glob("[0-9]*.py"))
-    }
+    notebooks = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+    return Samples(
+        {n.stem: data if n.stem.startswith(ON_DATA) else calls for n in notebooks}, truth
+    )
 
 
-def render_sample(notebook: Path, folder: Path, samples: Mapping[str, Settings]) -> Path:
-    """Render a notebook from the warehouse that `write_samples` made for it: always the same page.
-
-    Each event of the samples says of itself that it is made up.
-    """
-    return render(notebook, folder / f"{notebook.stem}.ipynb", samples[notebook.stem])
+def render_samples(samples: Samples, folder: Path) -> dict[str, Path]:
+    """Render every numbered notebook from its sample: always the same pages."""
+    pages = {name: folder / f"{name}.ipynb" for name in samples.warehouses}
+    render_each([(NOTEBOOKS / f"{n}.py", page, samples.warehouses[n]) for n, page in pages.items()])
+    return pages
 
 
 def _pictures(page: Path) -> Iterator[str]:
@@ -122,28 +139,26 @@ def _pictures(page: Path) -> Iterator[str]:
                 yield f"![plot](data:image/png;base64,{''.join(png).strip()})"
 
 
+def _errors(page: Path) -> list[str]:
+    """What cells failed with."""
+    return [
+        f"cell {cell['metadata']['marimo'].get('name', 'without a name')}: "
+        f"{output['ename']}: {output['evalue']}"
+        for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", ())
+        if output["output_type"] == "error" and output["ename"] != _STOPPED
+    ]
+
+
 def _why(page: Path, stderr: str) -> str:
     """The first cell that failed, with its error; else the last thing that marimo said."""
-    cells = json.loads(page.read_text(encoding="utf-8"))["cells"] if page.exists() else []
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error":
-                name = cell["metadata"]["marimo"].get("name", "without a name")
-                return f"cell {name}: {output['ename']}: {output['evalue']}"
+    if page.exists() and (errors := _errors(page)):
+        return errors[0]
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return lines[-1] if lines else "marimo said nothing"
 
 
-def _render_all() -> None:
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
-        samples = write_samples(Path(scratch))
-        notebooks = sorted(NOTEBOOKS.glob("[0-9]*.py"))
-        pages = pool.map(
-            lambda each: render_sample(each, NOTEBOOKS / "rendered", samples), notebooks
-        )
-        for page in pages:
-            print(page)
-
-
 if __name__ == "__main__":
-    _render_all()
+    with tempfile.TemporaryDirectory() as scratch:
+        for made in render_samples(write_samples(Path(scratch)), NOTEBOOKS / "rendered").values():
+            print(made)

@@ -142,6 +142,7 @@ def answers(new, old, pl, prompt, since, tm, until):
     )
     by_version = [answered.filter(pl.col("version") == each) for each in (old, new)]
     assert min(map(len, by_version)) > 0, "a version has no call on these days"
+    assert answered["call_id"].is_unique().all(), "a call is counted twice"
     return answered, by_version
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from assets.reports import NOTEBOOKS, render, render_sample, write_samples
-from assets.sample_log import Truth, sample_events
+from assets.reports import NOTEBOOKS, Samples, render, render_samples, write_samples
+from assets.sample_log import Truth
 from tracemill.errors import TracemillError
 from tracemill.settings import Settings
 
@@ -46,24 +45,20 @@ def test_there_are_notebooks():
 
 
 @pytest.fixture(scope="module")
-def truth() -> Truth:
-    return sample_events()[1]
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
-    """Notebook to the warehouse that its page is made from; nobody writes to them."""
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """What the pages are made from; nobody writes to it."""
     return write_samples(tmp_path_factory.mktemp("samples"))
 
 
 @pytest.fixture(scope="module")
-def rendered(
-    samples: dict[str, Settings], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Future[Path]]:
-    """Notebook to its page; each is rendered by a process of its own, two at a time."""
-    folder = tmp_path_factory.mktemp("rendered")
-    with ThreadPoolExecutor(2) as pool:
-        return {page.stem: pool.submit(render_sample, page, folder, samples) for page in PAGES}
+def truth(samples: Samples) -> Truth:
+    return samples.truth
+
+
+@pytest.fixture(scope="module")
+def rendered(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Notebook to its page."""
+    return render_samples(samples, tmp_path_factory.mktemp("rendered"))
 
 
 def run(notebook: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
@@ -73,20 +68,16 @@ def run(notebook: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     return runpy.run_path(str(notebook))["app"].run()
 
 
-def found(
-    stem: str, samples: dict[str, Settings], monkeypatch: pytest.MonkeyPatch
-) -> Mapping[str, Any]:
+def found(stem: str, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
     """What a notebook defines on its sample."""
     notebook = next(page for page in PAGES if page.stem == stem)
-    return run(notebook, samples[stem], monkeypatch)[1]
+    return run(notebook, samples.warehouses[stem], monkeypatch)[1]
 
 
 @named
-def test_the_committed_page_is_what_the_notebook_renders(
-    notebook: Path, rendered: dict[str, Future[Path]]
-):
+def test_the_committed_page_is_what_the_notebook_renders(notebook: Path, rendered: dict[str, Path]):
     committed = NOTEBOOKS / "rendered" / f"{notebook.stem}.ipynb"
-    page = rendered[notebook.stem].result()
+    page = rendered[notebook.stem]
     if page.read_bytes() == committed.read_bytes():
         return
     (text, pictures), (text_before, pictures_before) = split(page), split(committed)
@@ -119,9 +110,7 @@ def test_its_page_opens_elsewhere(notebook: Path):
     assert kinds == {"display_data"}
 
 
-def test_the_costs_are_those_of_the_log(
-    samples: dict[str, Settings], monkeypatch: pytest.MonkeyPatch
-):
+def test_the_costs_are_those_of_the_log(samples: Samples, monkeypatch: pytest.MonkeyPatch):
     seen = found("02_costs", samples, monkeypatch)
     keys = seen["shares"].filter(seen["shares"]["by"] == "key")
     assert set(keys["name"]) == {"support-prod", "search-prod", "nightly"}
@@ -130,7 +119,7 @@ def test_the_costs_are_those_of_the_log(
 
 
 def test_the_burst_and_the_causes_are_found(
-    samples: dict[str, Settings], truth: Truth, monkeypatch: pytest.MonkeyPatch
+    samples: Samples, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ):
     seen = found("03_failures", samples, monkeypatch)
     assert truth.burst
@@ -148,7 +137,7 @@ def test_the_burst_and_the_causes_are_found(
 
 
 def test_the_worse_version_is_named(
-    samples: dict[str, Settings], truth: Truth, monkeypatch: pytest.MonkeyPatch
+    samples: Samples, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ):
     seen = found("04_prompt_versions", samples, monkeypatch)
     assert (seen["prompt"], seen["worse"]) == (truth.prompt, truth.worse_version)
@@ -157,7 +146,7 @@ def test_the_worse_version_is_named(
 
 
 def test_the_dear_day_is_found_and_no_other(
-    samples: dict[str, Settings], truth: Truth, monkeypatch: pytest.MonkeyPatch
+    samples: Samples, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ):
     seen = found("08_forecast", samples, monkeypatch)
     assert seen["outside"]["day"].to_list() == [truth.cost_day]

@@ -227,7 +227,7 @@ class Team:
             for n in range(plan.volume(draw, DIGEST, day, self._days.first))
         ]
         about: dict[str, Any] = {"batch_id": batch, "actor": ACTOR}
-        of = {"provider": DIGEST.provider, "request_model": DIGEST.model}
+        of: dict[str, Any] = {"provider": DIGEST.provider, "request_model": DIGEST.model}
         ids = {f"ticket-{n}": call.call_id for n, call in enumerate(asked)}
         yield BatchSubmitted(**about, **of, calls=ids, event_id=id_of(draw, when), occurred_at=when)
         ends = [
@@ -236,7 +236,8 @@ class Team:
         ]
         failed = sum(call.call_id in self.causes for call in asked)
         yield from (event for end in ends for event in end)
-        for minutes, state in ((1, "created"), (39, "ended")):
+        states: tuple[tuple[int, Any], ...] = ((1, "created"), (39, "ended"))
+        for minutes, state in states:
             at = when + timedelta(minutes=minutes)
             yield BatchProgressed(
                 **about, state=state, raw_state="completed" if state == "ended" else "validating",
