@@ -59,7 +59,7 @@ QUESTIONS = {
     "call_costs, of a day": f"FROM call_costs WHERE {DAY}",
     "failures, of a day": f"FROM failures WHERE {DAY}",
     "conversations, the newest 100 of a day": (
-        "SELECT conversation_id, sum(cost_usd), max(ended_at) AS last FROM calls "
+        "SELECT conversation_id, sum(cost_usd), max(ended_at) AS last FROM calls "  # noqa: S608
         f"WHERE {DAY} GROUP BY ALL ORDER BY last DESC LIMIT 100"
     ),
     "conversations, all": "SELECT count(*), avg(calls), max(calls) FROM conversations",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from tracemill import prices
 from tracemill.events import (
@@ -85,6 +85,7 @@ WORDS = [
     "warranty",
 ]
 _MARK = "t0000t"
+pc: Any = pyarrow.compute  # its stubs know no text that is the same for all rows
 _HEX = np.array([list(f"{i:02x}".encode()) for i in range(256)], np.uint8)
 
 
@@ -253,7 +254,7 @@ def _repeated(
     """The hour once more, in pieces as compaction makes them."""
     begin_us = rows.microseconds(begin)
     calls = _ids(hour.started_us + begin_us, draw)
-    streams = calls.take(pa.array(hour.call))
+    streams = calls.take(pa.array(hour.call, pa.int64()))
     at = pa.array(hour.after_us + begin_us).cast(pa.timestamp("us"))
     mark = f"t{number:04d}t"
     new = {
