@@ -14,10 +14,11 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
-from assets import documents, models, service, sources
+from assets import daily, documents, models, service, sources
 from assets.definitions import defs
+from assets.history import in_batches
 from assets.progress import BuildProgress
-from assets.warehouse import COLLECTIONS, MODELS, ORIGINS, every
+from assets.warehouse import COLLECTIONS, MODELS, ORIGINS, Parts, Warehouse, every
 from tracemill.errors import InputError, UsageError
 from tracemill.files import sweep
 from tracemill.settings import Settings
@@ -44,7 +45,7 @@ def build(settings: Settings, selection: str | None = None, console: Console | N
     console.print(f"Building {len(keys)} assets in {settings.warehouse}", highlight=False)
     started = time.monotonic()
     progress = BuildProgress(console, total=len(keys))
-    with _instance(settings) as instance, progress.shown():
+    with _instance(settings) as instance, in_batches(instance), progress.shown():
         _run_all(settings, instance, keys, progress)
     progress.tell_skipped(key.to_user_string() for key in keys)
     ok = not progress.failed
@@ -82,7 +83,7 @@ class Stage(NamedTuple):
 
     name: str
     keys: Sequence[dg.AssetKey]
-    partitions: dg.DynamicPartitionsDefinition | None = None
+    partitions: Parts | None = None
     parts: Callable[[Settings], Collection[str]] = lambda _: ()
 
     def wanted(self, settings: Settings) -> bool:
@@ -97,23 +98,29 @@ class Stage(NamedTuple):
 
 
 def stages(keys: Collection[dg.AssetKey]) -> list[Stage]:
-    """The runs that make these assets: records, collections, models, then what reads of all."""
+    """The runs that make these assets: records, collections, models, what reads of all, its days."""
     graph = defs.resolve_asset_graph()
     parted = {
         key: graph.get(key).partitions_def
         for key in graph.materializable_asset_keys
-        if graph.get(key).partitions_def in (COLLECTIONS, MODELS)
+        if graph.get(key).partitions_def in (COLLECTIONS, MODELS, daily.DAYS)
     }
     after = {key for key in keys if graph.get_ancestor_asset_keys(key) & parted.keys()}
     after -= parted.keys()
-    of = {each: [k for k in keys if parted.get(k) == each] for each in (COLLECTIONS, MODELS)}
+    of = {part: [k for k in keys if parted.get(k) == part] for part in {*parted.values()}}
     found = [
         Stage("records", sorted({*keys} - parted.keys() - after), ORIGINS, sources.origins),
         Stage("collections", sorted(of[COLLECTIONS]), COLLECTIONS, documents.names),
         Stage("models", sorted(of[MODELS]), MODELS, models.names),
         Stage("log and reports", sorted(after)),
+        Stage("days of the log", sorted(of[daily.DAYS]), daily.DAYS, _days),
     ]
     return [stage for stage in found if stage.keys]
+
+
+def _days(settings: Settings) -> list[str]:
+    """The days of the log that have changed."""
+    return daily.due(warehouse_of(settings))
 
 
 def broken(result: dg.ExecuteInProcessResult, keys: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
@@ -196,8 +203,12 @@ def _instance(settings: Settings) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
 
 
+def warehouse_of(settings: Settings) -> Warehouse:
+    return Warehouse(changed=settings.model_dump(mode="json", exclude_none=True))
+
+
 def _config(settings: Settings) -> dict[str, object]:
-    changed = settings.model_dump(mode="json", exclude_none=True)
+    changed = warehouse_of(settings).changed
     return {"resources": {"warehouse": {"config": {"changed": changed}}}}
 
 

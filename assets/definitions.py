@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from assets import (
+    checks,
     cleaning,
     corpus,
+    daily,
     distinct,
     documents,
     evaluation,
@@ -33,7 +35,8 @@ from tracemill.errors import InputError
 MODULES = [
     *(sources, cleaning, corpus, distinct, splits, quarantine),
     *(documents, retrieval, indexes, evaluation),
-    *(models, model_evaluation, promotion, log, reports),
+    *(models, model_evaluation, promotion, log, daily, reports),
+    checks,
 ]
 NOTHING_BUILT = dg.SkipReason(
     "nothing has been built yet: run `tracemill build` or Materialize all"
@@ -62,11 +65,12 @@ refresh_models = dg.define_asset_job(
 
 
 @dg.schedule(
+    name="daily",
     job=refresh,
     cron_schedule="0 5 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def daily(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.RunRequest:
+def daily_records(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> dg.RunRequest:
     """Each day at 05:00 UTC: packages that were installed, calls that were made and judged."""
     parts = sources.origins(warehouse.settings)
     return dg.RunRequest(tags=every(ORIGINS, context.instance, parts))
@@ -188,7 +192,7 @@ defs = dg.Definitions(
     assets=dg.load_assets_from_modules(MODULES),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
     jobs=[refresh, refresh_collections, refresh_models],
-    schedules=[daily, daily_collections],
+    schedules=[daily_records, daily_collections],
     sensors=[raw_files, document_files, fine_tunes],
     resources={"warehouse": Warehouse()},
     executor=dg.in_process_executor,

@@ -61,6 +61,19 @@ def histogram(title: str, values: "pl.Series", unit: str, bins: int = 40) -> str
     return _picture(title, figure)
 
 
+def days(title: str, when: "pl.Series", values: "pl.Series", unit: str) -> str:
+    """A column for each day."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    figure, axes = _plot(title)
+    axes.bar(when.to_list(), values.to_list(), color=ACCENT, width=0.8)
+    locator = AutoDateLocator(maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_ylabel(unit)
+    return _picture(title, figure)
+
+
 def lines(
     title: str, curves: Mapping[str, Sequence[tuple[float, float]]], units: tuple[str, str]
 ) -> str:

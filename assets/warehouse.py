@@ -22,12 +22,15 @@ from dagster._core.storage.tags import (
 )
 from pydantic import Field
 
+from assets import columns
 from tracemill.errors import InputError, TracemillError
 from tracemill.files import write_text_atomically
 from tracemill.log import EventLog
 from tracemill.settings import Settings
 
 Fact = int | float | str
+REMEMBERED = 30
+"""So many times an asset was made are kept, to hold the next one against."""
 OWNERS = ["team:tracemill"]
 ORIGINS = dg.DynamicPartitionsDefinition(name="origin")
 """One partition for each source of records: `installed`, `calls`, each file or folder in raw/."""
@@ -55,6 +58,8 @@ class Made:
     """Markdown for the asset's page: samples and plots."""
     notebook: Path | None = None
     """A rendered notebook, opened from the asset's page."""
+    renamed: Mapping[str, Sequence[columns.Column]] = field(default_factory=dict)
+    """Columns of its table that come from columns with other names: which of which assets."""
 
     def with_more(
         self, files: Sequence[Path] = (), pages: Mapping[str, str] | None = None
@@ -63,8 +68,11 @@ class Made:
         return replace(self, files=(*self.files, *files), pages={**self.pages, **(pages or {})})
 
 
+Parts = dg.DynamicPartitionsDefinition | dg.DailyPartitionsDefinition
+
+
 def asset_by(
-    partitions: dg.DynamicPartitionsDefinition, **settings: Any
+    partitions: Parts, **settings: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dg.asset` with a partition for each part; one run may make all of them."""
     with warnings.catch_warnings(action="ignore"):  # Dagster calls the policy beta.
@@ -79,9 +87,14 @@ def asset_by(
 
 
 def every(
-    partitions: dg.DynamicPartitionsDefinition, instance: dg.DagsterInstance, parts: Collection[str]
+    partitions: Parts, instance: dg.DagsterInstance, parts: Collection[str]
 ) -> dict[str, str]:
-    """Make the partitions those of these parts; the tags of a run over all of them."""
+    """Make the partitions those of these parts; the tags of a run over all of them.
+
+    Days are partitions anyway: theirs is the range from the first to the last.
+    """
+    if isinstance(partitions, dg.DailyPartitionsDefinition):
+        return _range(min(parts), max(parts))
     name = partitions.name or ""
     for gone in set(instance.get_dynamic_partitions(name)) - set(parts):
         instance.delete_dynamic_partition(name, gone)
@@ -89,6 +102,10 @@ def every(
     if not parts:
         return {}
     first, *_, last = [*instance.get_dynamic_partitions(name)] * 2
+    return _range(first, last)
+
+
+def _range(first: str, last: str) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
 
@@ -155,7 +172,7 @@ class Warehouse(dg.ConfigurableResource):
         if inputs is None:
             upstream = sorted(context.assets_def.asset_deps[context.asset_key])
             inputs = {dep.to_user_string(): self.digest(dep) for dep in upstream}
-        return self._result(*self._once(context, work, inputs))
+        return self._result(context, *self._once(context, work, inputs))
 
     def make_each(
         self,
@@ -199,9 +216,47 @@ class Warehouse(dg.ConfigurableResource):
         digests = self.parts(context.asset_key)
         return self.make(context, lambda: _total(made, done, whole() if made else {}), digests)
 
+    def undone(
+        self, key: dg.AssetKey, code: str, inputs: Mapping[str, Mapping[str, str]]
+    ) -> list[str]:
+        """The parts that `make_each` would make: other code, other inputs, or files that are gone."""
+        made = self._parts(key)
+        return [
+            part
+            for part, each in inputs.items()
+            if part not in made
+            or not self._still_holds(made[part], {"code": code, "inputs": dict(each)})
+        ]
+
     def forget(self, key: dg.AssetKey, part: str) -> None:
         """Have a part made again, whatever its inputs are."""
         self._record(key, part).unlink(missing_ok=True)
+
+    def columns(self, key: dg.AssetKey) -> dict[str, str]:
+        """The columns of an asset's table and their types, as they are on disk; empty without one."""
+        return columns.read(self._tables(key, self.last(key)))
+
+    def history(self, key: dg.AssetKey) -> list[dict[str, Any]]:
+        """What an asset was each time that it was made, the newest last: `run`, `rows`, `dropped`
+        (None where it drops nothing), `columns`."""
+        record = self.last(key)
+        return record.get("history", []) if record else []
+
+    def _past(self, key: dg.AssetKey, record: dict[str, Any]) -> dict[str, Any]:
+        made = record["made"]
+        return {
+            "run": record["run"],
+            "rows": made["rows"],
+            "dropped": made["facts"].get("dropped"),
+            "columns": columns.read(self._tables(key, record)),
+        }
+
+    def _tables(self, key: dg.AssetKey, record: dict | None) -> list[Path]:
+        """The Parquet file of an asset, or one of each of its parts."""
+        records = [*([record] if record else []), *self._parts(key).values()]
+        root = self.settings.warehouse
+        found = (columns.table_of(root / name for name in r["made"]["files"]) for r in records)
+        return [file for file in found if file]
 
     def runs(self, keys: Iterable[dg.AssetKey]) -> list[str | None]:
         """The run that last made each of these assets; None for one that was never made."""
@@ -229,13 +284,37 @@ class Warehouse(dg.ConfigurableResource):
         if record is not None and self._still_holds(record, asked):
             return record["made"], True
         made = self._portable(work())
-        self._write(key, {"run": context.run.run_id, **asked, "made": made}, part)
+        now = {"run": context.run.run_id, **asked, "made": made}
+        if part is None:
+            now["history"] = [*self.history(key), self._past(key, now)][-REMEMBERED:]
+        self._write(key, now, part)
         return made, False
 
-    def _result(self, made: dict, unchanged: bool) -> dg.MaterializeResult:
+    def _table(self, context: dg.AssetExecutionContext, made: dict) -> dict[str, Any]:
+        """Where the asset's table lies, its columns, and what they come from; nothing without one."""
+        key = context.asset_key
+        tables = self._tables(key, self.last(key))
+        if not tables:
+            return {}
+        found = columns.read(tables[:1])
+        upstream = {
+            dep: columns.read(self._tables(dep, self.last(dep))[:1])
+            for dep in sorted(context.assets_def.asset_deps[key])
+        }
+        place = tables[0] if len(tables) == 1 else tables[0].parent
+        return {
+            "dagster/uri": place.absolute().as_uri(),
+            "dagster/column_schema": columns.schema(found, key.path[-1]),
+            "dagster/column_lineage": columns.lineage(found, upstream, made.get("renamed", {})),
+        }
+
+    def _result(
+        self, context: dg.AssetExecutionContext, made: dict, unchanged: bool
+    ) -> dg.MaterializeResult:
         rows = {} if made["rows"] is None else {"dagster/row_count": made["rows"]}
         metadata = {
             **rows,
+            **self._table(context, made),
             "unchanged": unchanged,
             **made["facts"],
             **made.get("did", {}),

@@ -62,6 +62,10 @@ def test_the_assets_and_what_each_is_made_from():
         ],
         "log/calls": ["log/log_fold"],
         "log/costs": ["log/calls"],
+        "log/daily_costs": ["log/log_fold"],
+        "log/daily_failures": ["log/log_fold"],
+        "log/daily_latency": ["log/log_fold"],
+        "log/daily_lengths": ["log/log_fold"],
         "reports/first_look": ["log/calls", "log/costs"],
     }
 
