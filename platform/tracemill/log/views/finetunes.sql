@@ -26,7 +26,7 @@ SELECT
   arg_max(CAST(payload ->> '$.loss' AS DOUBLE), position) AS loss,  -- The last that was told, on the examples that are learned from.
   arg_max(
     CASE
-      WHEN kind IN ('finetune.progressed', 'finetune.succeeded') AND payload ->> '$.metrics' <> '{}'
+      WHEN kind IN ('finetune.progressed', 'finetune.succeeded') AND (payload ->> '$.metrics') <> '{}'
       THEN payload -> '$.metrics'
     END, position) AS metrics,  -- What else was measured last.
   any_value(CAST(payload ->> '$.training.rows' AS BIGINT)) AS rows,  -- Examples that are learned from.
