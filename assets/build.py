@@ -14,7 +14,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from rich.console import Console
 
-from assets import daily, documents, models, service, sources
+from assets import daily, documents, housekeeping, models, service, sources
 from assets.definitions import defs
 from assets.history import in_batches
 from assets.progress import BuildProgress
@@ -159,11 +159,12 @@ def run(
 
 
 def selected(selection: str | None) -> Sequence[dg.AssetKey]:
-    """The keys that a selection names, sorted; all without one. `UsageError` when there is none."""
+    """The keys that a selection names, sorted; without one all but housekeeping, whose work is not
+    to make what has changed. `UsageError` when there is none."""
     graph = defs.resolve_asset_graph()
     everything = graph.materializable_asset_keys
     if selection is None:
-        return sorted(everything)
+        return sorted(key for key in everything if key.path[0] != housekeeping.GROUP)
     groups = {key.path[0] for key in everything}
     try:
         with warnings.catch_warnings(action="ignore"):  # Dagster's own selection warns as beta.

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from assets import (
+    automation,
     checks,
     cleaning,
     corpus,
@@ -18,6 +19,7 @@ from assets import (
     distinct,
     documents,
     evaluation,
+    housekeeping,
     indexes,
     log,
     model_evaluation,
@@ -35,7 +37,7 @@ from tracemill.errors import InputError
 MODULES = [
     *(sources, cleaning, corpus, distinct, splits, quarantine),
     *(documents, retrieval, indexes, evaluation),
-    *(models, model_evaluation, promotion, log, daily, reports),
+    *(models, model_evaluation, promotion, log, daily, reports, housekeeping),
     checks,
 ]
 NOTHING_BUILT = dg.SkipReason(
@@ -46,9 +48,16 @@ NOTHING_BUILT = dg.SkipReason(
 RETRIEVAL = dg.AssetSelection.groups(documents.GROUP)
 TRAINING = dg.AssetSelection.groups(models.GROUP)
 
+DAYS = dg.AssetSelection.assets(*daily.ASSETS)
+OTHERS = dg.AssetSelection.groups(reports.GROUP, housekeeping.GROUP)
+FRESH = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=49), warn_window=timedelta(hours=26)
+)
+"""Of what a schedule looks at each day: a missed day warns, two fail."""
+
 refresh = dg.define_asset_job(
     "refresh",
-    selection=dg.AssetSelection.all() - RETRIEVAL - TRAINING,
+    selection=dg.AssetSelection.all() - RETRIEVAL - TRAINING - DAYS - OTHERS,
     description="Records, and all that is made of them; what has not changed is left as it is.",
 )
 refresh_collections = dg.define_asset_job(
@@ -188,12 +197,20 @@ def _key(*state: object) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
+def _kept_fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """With the promise of the schedules; models, days and housekeeping have times of their own."""
+    scheduled = spec.group_name not in (models.GROUP, housekeeping.GROUP)
+    daily_one = spec.key in (housekeeping.health.key, housekeeping.retention.key)
+    kept = daily_one or (scheduled and not spec.key.path[-1].startswith("daily_"))
+    return spec.replace_attributes(freshness_policy=FRESH) if kept else spec
+
+
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(MODULES),
+    assets=dg.map_asset_specs(_kept_fresh, dg.load_assets_from_modules(MODULES)),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
-    jobs=[refresh, refresh_collections, refresh_models],
-    schedules=[daily_records, daily_collections],
-    sensors=[raw_files, document_files, fine_tunes],
+    jobs=[refresh, refresh_collections, refresh_models, *automation.JOBS],
+    schedules=[daily_records, daily_collections, *automation.SCHEDULES],
+    sensors=[raw_files, document_files, fine_tunes, *automation.SENSORS],
     resources={"warehouse": Warehouse()},
     executor=dg.in_process_executor,
 )

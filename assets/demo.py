@@ -84,7 +84,7 @@ def demo(settings: Settings, console: Console | None = None) -> int:
         _heading(console, "5  What it cost")
         _show_costs(log, console)
     _heading(console, "6  The log sealed, the notebook rendered")
-    code |= build(settings, 'group:"log" or group:"reports"', console)
+    code |= build(settings, 'group:"log" or key:"reports/first_look"', console)
     _heading(console, "What to open next")
     _show_next(settings, console)
     return code

@@ -67,6 +67,7 @@ def log_fold(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Mate
     owners=OWNERS,
     kinds={"duckdb", "parquet"},
     code_version=CODE,
+    automation_condition=dg.AutomationCondition.eager(),
     deps=[log_fold],
 )
 def calls(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
@@ -105,6 +106,7 @@ def calls(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Materia
     owners=OWNERS,
     kinds={"duckdb", "parquet"},
     code_version=CODE,
+    automation_condition=dg.AutomationCondition.eager(),
     deps=[calls],
 )
 def costs(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from assets import log, sample_data, sample_log
+from assets import log, quarantine, sample_data, sample_log, splits
 from assets.warehouse import OWNERS, Made, Warehouse, code_of
 from tracemill.errors import TracemillError
 from tracemill.files import sha256_of, write_atomically
@@ -22,39 +22,70 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ON_DATA = ("05", "06", "07")
 """Notebooks about what is built of data; the others are about calls."""
 _EXPORT = Path(__file__).with_name("export_pages.py")
-NOTEBOOK = NOTEBOOKS / "01_first_look.py"
 
 
-@dg.asset(
-    key_prefix=GROUP,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"marimo", "matplotlib"},
-    code_version=code_of(__name__, "tracemill.log"),
-    deps=[log.calls, log.costs],
+class Report(NamedTuple):
+    """A notebook that is rendered from this warehouse."""
+
+    name: str
+    notebook: str
+    title: str
+    deps: Sequence[dg.AssetsDefinition]
+    """What it reads: it is rendered again when one of these has changed."""
+
+
+REPORTS = (
+    Report("first_look", "01_first_look", "A first look at the calls", (log.calls, log.costs)),
+    Report("spend", "02_costs", "What was spent, and elsewhere?", (log.calls, log.costs)),
+    Report("failures", "03_failures", "Why do calls fail?", (log.calls,)),
+    Report(
+        "training_data",
+        "05_training_data",
+        "What is in the training data?",
+        (splits.training_splits, quarantine.quarantine),
+    ),
 )
-def first_look(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
-    """The notebook "A first look at the calls", run on this warehouse.
+"""Every notebook that is worth a look each day; a new one is a line here."""
+CODE = code_of(__name__, "assets.export_pages", "tracemill.log", "tracemill.analysis")
 
-    The link `notebook` opens it.
-    """
-    settings = warehouse.settings
 
-    def work() -> Made:
-        file = render(NOTEBOOK, settings.reports / f"{NOTEBOOK.stem}.ipynb", settings)
-        pictures = list(_pictures(file))
-        return Made(
-            digest=sha256_of(file),
-            rows=None,
-            files=(file,),
-            facts={"plots": len(pictures)},
-            pages={f"plot_{number}": each for number, each in enumerate(pictures, start=1)},
-            notebook=file,
+def _report(report: Report) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=report.name,
+        key_prefix=GROUP,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"marimo", "matplotlib"},
+        code_version=CODE,
+        deps=report.deps,
+        description=f'The notebook "{report.title}", run on this warehouse: the link opens it.',
+    )
+    def page(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
+        source = NOTEBOOKS / f"{report.notebook}.py"
+        inputs = {dep.key.to_user_string(): warehouse.digest(dep.key) for dep in report.deps}
+        return warehouse.make(
+            context,
+            lambda: _rendered(source, warehouse.settings),
+            {**inputs, "notebook": sha256_of(source)},
         )
 
-    keys = (log.calls.key, log.costs.key)
-    inputs = {key.to_user_string(): warehouse.digest(key) for key in keys}
-    return warehouse.make(context, work, {**inputs, "notebook": sha256_of(NOTEBOOK)})
+    return page
+
+
+ASSETS = [_report(report) for report in REPORTS]
+
+
+def _rendered(source: Path, settings: Settings) -> Made:
+    file = render(source, settings.reports / f"{source.stem}.ipynb", settings)
+    pictures = list(_pictures(file))
+    return Made(
+        digest=sha256_of(file),
+        rows=None,
+        files=(file,),
+        facts={"plots": len(pictures)},
+        pages={f"plot_{number}": each for number, each in enumerate(pictures, start=1)},
+        notebook=file,
+    )
 
 
 _STOPPED = "ancestor-stopped"

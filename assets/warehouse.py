@@ -23,7 +23,7 @@ from dagster._core.storage.tags import (
 from pydantic import Field
 
 from assets import columns
-from tracemill.errors import InputError, TracemillError
+from tracemill.errors import CallFailed, InputError, TracemillError
 from tracemill.files import write_text_atomically
 from tracemill.log import EventLog
 from tracemill.settings import Settings
@@ -31,6 +31,8 @@ from tracemill.settings import Settings
 Fact = int | float | str
 REMEMBERED = 30
 """So many times an asset was made are kept, to hold the next one against."""
+RETRIES, RETRY_AFTER_S = 3, 10
+"""A step that a provider turned away is tried again after 10, 30 and 90 seconds."""
 OWNERS = ["team:tracemill"]
 ORIGINS = dg.DynamicPartitionsDefinition(name="origin")
 """One partition for each source of records: `installed`, `calls`, each file or folder in raw/."""
@@ -211,6 +213,7 @@ class Warehouse(dg.ConfigurableResource):
                 done |= set() if unchanged else {origin}
         if failed:
             told = "; ".join(f"{origin}: {error}" for origin, error in failed.items())
+            _try_again(context, failed.values())
             raise InputError(told) from next(iter(failed.values()))
         made = {origin: part["made"] for origin, part in self._parts(context.asset_key).items()}
         digests = self.parts(context.asset_key)
@@ -345,6 +348,16 @@ class Warehouse(dg.ConfigurableResource):
 
     def _write(self, key: dg.AssetKey, record: dict, part: str | None) -> None:
         write_text_atomically(self._record(key, part), json.dumps(record, indent=1))
+
+
+def _try_again(context: dg.AssetExecutionContext, errors: Iterable[Exception]) -> None:
+    """Have Dagster retry a step when a provider said that it may do later; what was made is kept.
+
+    A `RetryPolicy` would retry a wrong recipe as well, and keep a build waiting for nothing.
+    """
+    number = context.retry_number
+    if any(isinstance(error, CallFailed) and error.retry for error in errors) and number < RETRIES:
+        raise dg.RetryRequested(RETRIES, seconds_to_wait=RETRY_AFTER_S * 3**number)
 
 
 def _total(made: Mapping[str, dict], done: Collection[str], pages: Mapping[str, str]) -> Made:
