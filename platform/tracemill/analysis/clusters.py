@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 ASKED_FOR = ("refusal", "content_filter")
 """Here what was asked is the cause, and the message says little."""
 ALIKE_ERRORS, ALIKE_PROMPTS = 0.17, 0.2
-"""Mean cosines within a group; measured in `benchmarks/failures.py`. Messages of one class are alike
-in little when two people have written them."""
+"""Mean cosines within a group, chosen on planted causes (`benchmarks/planted.py`, seeds 0 and 1) from
+0.1 to 0.35. Messages of one class are alike in little when two people have written them."""
 LEAST = 3
 """Fewer failures are no cluster."""
 REST = "not like any other"

@@ -39,8 +39,8 @@ LEAST_SCALE = 0.01
 MEDIAN_OF_NORMAL = 0.6744897501960817
 """Of the absolute values of a normal distribution, in standard deviations."""
 PASSES, WITHIN = 3, 0.6
-"""So many earlier anomalies within 91 days hide none: errors that stood out count as this share of
-their bound, which is as far out as a heavy tail goes now and then."""
+"""Errors that stood out count as this share of their bound, which is as far out as a heavy tail goes
+now and then, or earlier anomalies would hide later ones; gone over so often, as each may hide others."""
 _AT_ONCE = 4_000_000
 
 
