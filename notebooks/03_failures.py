@@ -259,7 +259,7 @@ def clusters_plot(causes):
 def clusters_told(causes, mo, pl):
     named = causes.frame.filter(pl.col("cluster") > 0)
     items = [
-        f"1. **{label}** ({n:,}, told in {wordings} ways): *{error or prompt}*"
+        f"1. **{label}** ({n:,}, {wordings} wording{'s' * (wordings > 1)}): *{error or prompt}*"
         for label, n, wordings, error, prompt in named.select(
             "label", "n", "wordings", "error", "prompt"
         )
@@ -298,8 +298,23 @@ def similar(causes, mo, named, tm):
 
 
 @app.cell
-def similar_table(like):
-    like
+def similar_table(Table, like, pl):
+    done = pl.col("next").struct
+    Table(
+        like.frame.select(
+            pl.col("similarity").round(2),
+            "same",
+            pl.col("when").dt.date(),
+            pl.col("error").str.slice(0, 59),
+            pl.col("prompt").str.slice(0, 59),
+            pl.concat_str(done.field("how"), pl.lit(", "), done.field("status")).alias("next"),
+        ),
+        like.title,
+        like.unit,
+        like.period,
+        like.n,
+        like.of,
+    )
     return
 
 
