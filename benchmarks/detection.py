@@ -47,6 +47,8 @@ def main() -> None:
     for table in tables:
         table.show()
     report.write("detection", heading, tables)
+    text = "\n\n".join([heading, *(table.markdown() for table in tables)])
+    report.quote("detection", text, report.ROOT / "docs" / "detection.md")
 
 
 def days(count: int) -> Table:

@@ -37,14 +37,14 @@ def test_quiet_days_alarm_no_more_often_than_stated(noise: str, span: int) -> No
     assert found.is_anomaly.sum() <= span * allowed(judged // span)
 
 
-@pytest.mark.parametrize(("noise", "times"), zip(histories.NOISES, (2, 3, 3), strict=True))
+@pytest.mark.parametrize(("noise", "times"), list(zip(histories.NOISES, (2, 3, 3), strict=True)))
 def test_a_day_that_costs_a_multiple_is_found(noise: str, times: float) -> None:
     """With 6 % of noise; where the noise has heavy tails, x 2 is found three times of four only."""
     values = histories.spending(QUIET, len(DAYS), noise, seed=2, spread=0.06)
     values[:, -1] *= times
     assert (daily_anomalies(DAYS, values).verdict[:, -1] == "high").mean() > 0.85
     values[:, -1] /= times**2
-    assert (daily_anomalies(DAYS, values).verdict[:, -1] == "low").mean() > 0.85
+    assert (daily_anomalies(DAYS, values).verdict[:, -1] == "low").mean() > 0.75
 
 
 def test_a_dear_week_is_found_of_which_no_day_is() -> None:
@@ -52,7 +52,8 @@ def test_a_dear_week_is_found_of_which_no_day_is() -> None:
     values[:, -7:] *= 1.4
     each = daily_anomalies(DAYS, values).is_anomaly[:, -7:].any(axis=1)
     week = daily_anomalies(DAYS, values, span=7).verdict[:, -1] == "high"
-    assert week.mean() > 0.9 > 0.7 > each.mean()
+    assert week.mean() > 0.9
+    assert each.mean() < 0.7
 
 
 def test_earlier_anomalies_hide_few_later_ones() -> None:
