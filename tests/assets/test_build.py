@@ -35,9 +35,9 @@ def test_a_build_says_what_it_made_and_the_next_that_nothing_changed(
     assert "✓ corpus/unique_records              7" in text(first)
     assert "✓ unique_records: no_record_lost  8 in = 7 kept + 1 dropped" in text(first)
     assert "✗ raw_records: nothing_quarantined warns  1 refused" in text(first)
-    assert "done: 18 built, 0 unchanged, 2 warnings in" in text(first)
+    assert "done: 22 built, 0 unchanged, 2 warnings in" in text(first)
     assert "= corpus/unique_records              7  unchanged" in text(second)
-    assert "done: 0 built, 18 unchanged, 2 warnings in" in text(second)
+    assert "done: 0 built, 22 unchanged, 2 warnings in" in text(second)
     assert capfd.readouterr() == ("", "")
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_recipe_of_records_stops_no_collection_and_the_other_way_round(s
 
 
 @pytest.mark.parametrize(
-    ("selection", "count"), [("retrieval", 5), ("+chunk_index", 5), ("chunk_index", 1), ("log", 3)]
+    ("selection", "count"), [("retrieval", 5), ("+chunk_index", 5), ("chunk_index", 1), ("log", 7)]
 )
 def test_a_part_is_built_as_one(built: Settings, selection: str, count: int):
     console = screen(terminal=True)
@@ -119,7 +119,7 @@ def test_what_was_not_built_before_is_named(settings: Settings):
 @pytest.mark.parametrize(
     ("selection", "names"),
     [
-        ("reports", ["first_look"]),
+        ("reports", ["failures", "first_look", "spend", "training_data"]),
         ("training_splits", ["training_splits"]),
         ("corpus/training_splits", ["training_splits"]),
         (
@@ -129,7 +129,7 @@ def test_what_was_not_built_before_is_named(settings: Settings):
                 *("raw_records", "unique_records"),
             ],
         ),
-        ("log/calls+", ["calls", "costs", "first_look"]),
+        ("log/calls+", ["calls", "costs", "failures", "first_look", "spend"]),
         ("calls", ["calls"]),
         (
             'group:"sources" and kind:"parquet"',
@@ -141,13 +141,16 @@ def test_a_selection_names_assets(selection: str, names: list[str]):
     assert sorted(key.path[-1] for key in selected(selection)) == names
 
 
-def test_no_selection_and_a_star_are_everything():
-    assert len(selected(None)) == len(selected("*")) == 23
+def test_no_selection_is_everything_but_housekeeping_and_a_star_is_everything():
+    assert len(selected(None)) == 30
+    assert len(selected("*")) == 35
 
 
 @pytest.mark.parametrize("selection", ["nonsense", "((", "group:nonsense", ""])
 def test_a_selection_of_nothing_says_what_there_is(settings: Settings, selection: str):
-    with pytest.raises(UsageError, match="corpus, log, models, reports, retrieval, sources"):
+    with pytest.raises(
+        UsageError, match="corpus, housekeeping, log, models, reports, retrieval, sources"
+    ):
         build(settings, selection, screen())
 
 

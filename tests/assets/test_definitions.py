@@ -1,5 +1,6 @@
 """What Dagster is told of: a renamed asset, check or schedule shows here first."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -67,6 +68,14 @@ def test_the_assets_and_what_each_is_made_from():
         "log/daily_latency": ["log/log_fold"],
         "log/daily_lengths": ["log/log_fold"],
         "reports/first_look": ["log/calls", "log/costs"],
+        "reports/spend": ["log/calls", "log/costs"],
+        "reports/failures": ["log/calls"],
+        "reports/training_data": ["corpus/quarantine", "corpus/training_splits"],
+        "housekeeping/retention": [],
+        "housekeeping/compaction": ["housekeeping/retention"],
+        "housekeeping/backup": ["housekeeping/compaction"],
+        "housekeeping/verification": ["housekeeping/compaction"],
+        "housekeeping/health": [],
     }
 
 
@@ -118,6 +127,9 @@ def test_the_checks_and_which_of_them_block():
         "models/evaluation: no_contamination": False,
         "models/production_model: newest_is_in_production": False,
         "log/costs: costs_reconcile": False,
+        "housekeeping/backup: backup_holds": False,
+        "housekeeping/verification: all_sound": False,
+        "housekeeping/health: all_well": False,
         **dict.fromkeys(AGAINST_THE_PAST, False),
     }
 
@@ -128,14 +140,54 @@ def test_what_starts_by_itself():
         "refresh",
         "refresh_collections",
         "refresh_models",
+        "refresh_days",
+        "render_reports",
+        "look_after",
+        "keep_safe",
     ]
     schedules = {each.name: each.cron_schedule for each in repository.schedule_defs}
-    assert schedules == {"daily": "0 5 * * *", "daily_collections": "30 5 * * *"}
+    assert schedules == {
+        "daily": "0 5 * * *",
+        "daily_collections": "30 5 * * *",
+        "daily_look_after": "15 3 * * *",
+        "weekly_keep_safe": "45 3 * * 0",
+        "daily_reports": "0 6 * * *",
+    }
     assert [each.name for each in repository.sensor_defs] == [
-        "document_files",
-        "fine_tunes",
+        *("alerts", "batches", "document_files", "fine_tunes", "follow_the_log", "log_growth"),
         "raw_files",
     ]
+
+
+def test_no_two_schedules_make_the_same():
+    """What follows the log by its condition is in the run of the day anyway, and in no other."""
+    made_by = {
+        job.name: {each.to_user_string() for each in job.asset_layer.executable_asset_keys}
+        for job in defs.get_repository_def().get_all_jobs()
+        if not job.name.startswith("__")
+    }
+    twice = [{*made_by[one] & made_by[other]} for one, other in itertools.combinations(made_by, 2)]
+    assert set().union(*twice) == {"log/log_fold"}
+    assert {key.to_user_string() for key in ASSETS} == set().union(*made_by.values())
+
+
+def test_what_rewrites_what_all_share_waits_for_its_turn():
+    in_pool = {key.to_user_string() for key in ASSETS if GRAPH.get(key).pools}
+    assert in_pool == {f"housekeeping/{name}" for name in ("retention", "compaction", "backup")}
+
+
+def test_what_a_schedule_looks_at_each_day_says_so():
+    fresh = {key.to_user_string() for key in ASSETS if GRAPH.get(key).freshness_policy}
+    groups = {"sources", "corpus", "retrieval", "log", "reports"}
+    daily = {key.to_user_string() for key in ASSETS if key.path[-1].startswith("daily_")}
+    assert (
+        fresh
+        == {
+            *(key.to_user_string() for key in ASSETS if key.path[0] in groups),
+            *("housekeeping/health", "housekeeping/retention"),
+        }
+        - daily
+    )
 
 
 @pytest.mark.parametrize("key", ASSETS, ids=dg.AssetKey.to_user_string)
@@ -153,9 +205,10 @@ def test_every_module_with_assets_is_listed():
     with_assets = {
         file.stem
         for file in folder.glob("*.py")
-        if re.search("^@(dg.asset|asset_by)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if re.search(r"^ *@(dg\.asset|asset_by)\(", file.read_text(encoding="utf-8"), re.MULTILINE)
     }
-    assert {module.__name__.removeprefix("assets.") for module in MODULES} == with_assets
+    listed = {module.__name__.removeprefix("assets.") for module in MODULES}
+    assert listed == with_assets | {"checks"}
 
 
 def test_loading_the_definitions_loads_nothing_heavy():
