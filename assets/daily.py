@@ -201,18 +201,16 @@ def table(settings: Settings, name: str) -> "pl.DataFrame":
 
 def state(settings: Settings, log: "EventLog") -> dict[str, dict[str, str]]:
     """Day -> what its tables are made of: the digest of its events, and by which prices."""
-    return _state(settings, log.prices.snapshot, log.position(), log.erasures)
+    return _state(settings.model_dump_json(), log.prices.snapshot, log.position(), log.erasures)
 
 
 @lru_cache(4)
-def _state(
-    settings: Settings, prices: str, position: int, erasures: int
-) -> dict[str, dict[str, str]]:
+def _state(settings: str, prices: str, position: int, erasures: int) -> dict[str, dict[str, str]]:
     from tracemill.log import EventLog
     from tracemill.log.rows import HOT
 
     query = STATE.format(columns=", ".join(["position", "kind", *HOT]))
-    with EventLog.open(settings) as log:
+    with EventLog.open(Settings.model_validate_json(settings)) as log:
         days = log.arrow(query).to_pylist()
     return {
         str(row["day"]): {

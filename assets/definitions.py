@@ -7,6 +7,7 @@ add an asset write a function in one of the modules; a new module is a name in `
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import dagster as dg
 
@@ -206,7 +207,10 @@ def _kept_fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
 
 
 defs = dg.Definitions(
-    assets=dg.map_asset_specs(_kept_fresh, dg.load_assets_from_modules(MODULES)),
+    assets=dg.map_asset_specs(
+        _kept_fresh,
+        [a for a in dg.load_assets_from_modules(MODULES) if isinstance(a, dg.AssetsDefinition)],
+    ),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
     jobs=[refresh, refresh_collections, refresh_models, *automation.JOBS],
     schedules=[daily_records, daily_collections, *automation.SCHEDULES],

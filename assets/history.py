@@ -43,9 +43,11 @@ def _unsynced(connection: sqlite3.Connection, _: object) -> None:
 
 def _store(storage: SqliteEventLogStorage, events: Sequence[dg.EventLogEntry]) -> None:
     """What `SqliteEventLogStorage.store_event` does for each, in one transaction for each file."""
-    if any(each.dagster_event_type not in ASSET_EVENTS for each in events):
-        for each in events:
+    for each in events:
+        if each.dagster_event_type not in ASSET_EVENTS:
             storage.store_event(each)
+    events = [each for each in events if each.dagster_event_type in ASSET_EVENTS]
+    if not events:
         return
     inserts = [storage.prepare_insert_event(each) for each in events]
     # One after the other: the storage has one lock for both.
@@ -53,7 +55,8 @@ def _store(storage: SqliteEventLogStorage, events: Sequence[dg.EventLogEntry]) -
         for insert in inserts:
             run.execute(insert)
     with storage.index_transaction() as index:
-        ids = [index.execute(insert).inserted_primary_key[0] for insert in inserts]
+        keys = [index.execute(insert).inserted_primary_key for insert in inserts]
+        ids = [key[0] for key in keys if key]
         storage._store_asset_event_tags(index, events, ids)
         for each, event_id in zip(events, ids, strict=True):
             storage._store_asset_event(index, each, event_id)

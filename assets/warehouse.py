@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
@@ -126,7 +126,7 @@ class Warehouse(dg.ConfigurableResource):
 
     @property
     def settings(self) -> Settings:
-        return Settings(**self.changed) if self.changed else Settings.find()
+        return _settings(json.dumps(self.changed)) if self.changed else Settings.find()
 
     def open_log(self) -> EventLog:
         return EventLog.open(self.settings)
@@ -348,6 +348,11 @@ class Warehouse(dg.ConfigurableResource):
 
     def _write(self, key: dg.AssetKey, record: dict, part: str | None) -> None:
         write_text_atomically(self._record(key, part), json.dumps(record, indent=1))
+
+
+@lru_cache(8)  # To read them takes milliseconds, and each file of each part asks for them.
+def _settings(changed: str) -> Settings:
+    return Settings(**json.loads(changed))
 
 
 def _try_again(context: dg.AssetExecutionContext, errors: Iterable[Exception]) -> None:

@@ -121,9 +121,11 @@ def _check(
 def _since(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> date | None:
     """The last day that was judged: days after it are judged too, and it is judged again, so that
     a warning stays for the day on which it came."""
-    record = instance.get_latest_asset_check_evaluation_record(key)
-    evaluation = record.evaluation if record else None
-    through = evaluation.metadata.get("through") if evaluation else None
+    # The newest record is that of the run under way, in which the check is no more than planned.
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    judged = (record.evaluation for record in records)
+    told = (e.metadata for e in judged if isinstance(e, dg.AssetCheckEvaluation))
+    through = next((metadata["through"] for metadata in told if "through" in metadata), None)
     return date.fromisoformat(str(through.value)) if through else None
 
 

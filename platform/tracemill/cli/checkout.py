@@ -37,12 +37,16 @@ def build(
     ] = None,
     warehouse: Warehouse = None,
 ) -> None:
-    """Make what has changed: every asset, or the selected ones.
+    """Make what has changed: every asset but housekeeping, or the selected ones.
+
+    Housekeeping (retention, compaction, a backup, verification, health) is done when it is named,
+    and by its schedules while `tracemill ui` runs.
 
     Examples:
 
       tracemill build                        everything
       tracemill build corpus                 a group
+      tracemill build housekeeping           what schedules do: compact, back up, verify
       tracemill build "corpus/unique_records+"  an asset and what follows from it
     """
     run = _assets_run()
