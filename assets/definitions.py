@@ -7,7 +7,6 @@ add an asset write a function in one of the modules; a new module is a name in `
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import cast
 
 import dagster as dg
 

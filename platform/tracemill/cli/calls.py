@@ -293,9 +293,7 @@ def _print_signatures(
         print("no failures", file=sys.stderr)
 
 
-def _print_clusters(
-    log: "EventLog", since: datetime | None, limit: int, *, as_json: bool
-) -> None:
+def _print_clusters(log: "EventLog", since: datetime | None, limit: int, *, as_json: bool) -> None:
     from tracemill.analysis.failures import Failures
 
     found = Failures(log).cluster(since and since.replace(tzinfo=UTC)).frame.head(limit)

@@ -7,7 +7,7 @@ which are known by now. What it erred by is the interval, and whether it beats a
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def forecast(
     best = int(np.argmin([_mape(unscaled(path[:-1], start), truth) for path in paths]))
     with_start = np.log(np.maximum(truth, 0) + np.nan_to_num(start))
     scaled_truth = np.where(np.isnan(start), truth, with_start)
-    errors = cast("Array", scaled_truth - paths[best][:-1])
+    errors: Array = scaled_truth - paths[best][:-1]
     halves = _halves(errors, level)
     low, median, high = (unscaled(paths[best][-1] + k * halves, start)[0] for k in (-1, 0, 1))
     backtest = unscaled(paths[best][:-1], start)

@@ -210,6 +210,7 @@ KINDS: Mapping[str, type[Happened]] = {
 }
 """Kind to class, derived from the union."""
 
+
 @cache
 def _adapter() -> TypeAdapter[Happened]:
     return TypeAdapter(Event)
