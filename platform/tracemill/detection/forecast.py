@@ -96,8 +96,8 @@ def forecast(
     paths: list[Array] = [flat + t * slopes[:, None] * steps for t in TRENDS]
     best = int(np.argmin([_mape(unscaled(path[:-1], start), truth) for path in paths]))
     with_start = np.log(np.maximum(truth, 0) + np.nan_to_num(start))
-    scaled_truth = np.where(np.isnan(start), truth, with_start)
-    errors: Array = scaled_truth - paths[best][:-1]
+    scaled_truth: Array = np.where(np.isnan(start), truth, with_start)
+    errors: Array = np.subtract(scaled_truth, paths[best][:-1])
     halves = _halves(errors, level)
     low, median, high = (unscaled(paths[best][-1] + k * halves, start)[0] for k in (-1, 0, 1))
     backtest = unscaled(paths[best][:-1], start)
