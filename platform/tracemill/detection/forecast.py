@@ -97,7 +97,7 @@ def forecast(
     best = int(np.argmin([_mape(unscaled(path[:-1], start), truth) for path in paths]))
     with_start = np.log(np.maximum(truth, 0) + np.nan_to_num(start))
     scaled_truth: Array = np.where(np.isnan(start), truth, with_start)
-    errors: Array = np.subtract(scaled_truth, paths[best][:-1])
+    errors: Array = np.subtract(scaled_truth, paths[best][:-1])  # pyright: ignore[reportUnknownArgumentType]
     halves = _halves(errors, level)
     low, median, high = (unscaled(paths[best][-1] + k * halves, start)[0] for k in (-1, 0, 1))
     backtest = unscaled(paths[best][:-1], start)
