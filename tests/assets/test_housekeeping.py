@@ -85,11 +85,11 @@ def test_alerts_are_looked_at_and_what_came_of_it_is_told(settings: Settings):
         settings.raw_alerts.write_text(RULE, encoding="utf-8")
         raised = automation.alerts(context)
     assert isinstance(none, dg.SkipReason)
-    assert none.skip_message == "there is no raw/alerts.yaml: no rule to look at"
+    assert "error-rate: quiet" in (none.skip_message or "")
     assert isinstance(wrong, dg.SkipReason)
     assert "alerts.yaml" in (wrong.skip_message or "")
     assert isinstance(raised, dg.SkipReason)
-    assert raised.skip_message == "started: raised"
+    assert "started: raised" in (raised.skip_message or "")
     with EventLog.open(settings) as log:
         assert log.sql("SELECT rule FROM alerts")["rule"].to_list() == ["started"]
 
