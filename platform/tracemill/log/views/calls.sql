@@ -45,10 +45,12 @@ SELECT
   prompt_of(coalesce(started.payload, ended.payload) -> '$.messages') AS prompt,  -- The text of the last user message.
   coalesce(text_of(ended.payload -> '$.content'), ended.payload ->> '$.text') AS answer,  -- The text that came back.
   ended.payload ->> '$.refusal' AS refusal
-FROM (SELECT * FROM events WHERE kind = 'llm.call.started') AS started
+FROM events AS started
 RIGHT JOIN (
   SELECT * FROM events WHERE is_end(kind)
-) AS ended USING (stream)
+) AS ended
+  -- Both sides stand in the second condition, or DuckDB would hold every start in memory for a few ends.
+  ON started.stream = ended.stream AND started.kind = CASE WHEN ended.kind IS NOT NULL THEN 'llm.call.started' END
 UNION ALL BY NAME
 SELECT
   substr(stream, 6) AS call_id,

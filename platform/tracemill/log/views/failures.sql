@@ -15,7 +15,7 @@ SELECT
   ended.prompt_name,
   ended.prompt_version,
   prompt_of(started.payload -> '$.messages') AS prompt  -- The text of the last user message.
-FROM (SELECT * FROM events WHERE kind = 'llm.call.started') AS started
+FROM events AS started
 RIGHT JOIN (
   SELECT
     *,
@@ -32,4 +32,6 @@ RIGHT JOIN (
   WHERE kind IN ('llm.call.failed', 'llm.call.crashed')
     OR (kind = 'llm.call.aborted' AND error_type <> 'interrupted')
     OR (kind = 'llm.call.finished' AND finish_reason IN ('refusal', 'content_filter'))
-) AS ended USING (stream)
+) AS ended
+  -- Both sides stand in the second condition, or DuckDB would hold every start in memory for a few ends.
+  ON started.stream = ended.stream AND started.kind = CASE WHEN ended.kind IS NOT NULL THEN 'llm.call.started' END
