@@ -4,7 +4,7 @@ Schedules and sensors launch what changes the log's tables by day. `calls` and `
 by their own condition; no schedule of these makes them, so that nothing is made twice.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -51,6 +51,14 @@ def _schedule(name: str, job: Job, cron: str) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(name=name, job=job, cron_schedule=cron, default_status=running)
 
 
+def under_way(instance: dg.DagsterInstance) -> bool:
+    """Whether a run has begun; one that was killed says so for ever, so it counts for an hour."""
+    since = datetime.now(UTC) - timedelta(hours=1)
+    statuses = (dg.DagsterRunStatus(name) for name in ("QUEUED", "STARTING", "STARTED"))
+    wanted = dg.RunsFilter(statuses=[*statuses], updated_after=since)
+    return instance.get_runs_count(wanted) > 0
+
+
 SCHEDULES = [
     _schedule("daily_look_after", look_after, "15 3 * * *"),
     _schedule("weekly_keep_safe", keep_safe, "45 3 * * 0"),
@@ -73,10 +81,15 @@ def log_growth(
     today = datetime.now(UTC).date().isoformat()
     with warehouse.open_log() as opened:
         position = opened.position()
+    if not context.cursor:
+        # The day is kept also where little happens: else no day would ever be seen to end.
+        context.update_cursor(f"{today} 0")
     before = context.cursor.split() if context.cursor else [today, "0"]
     grown = position - int(before[1])
     if grown < GROWN and before[0] == today:
         return dg.SkipReason(f"{grown} new events; {GROWN:,} or the end of the day are waited for")
+    if under_way(context.instance):
+        return dg.SkipReason("a run is under way: what it leaves undone is seen after it")
     context.update_cursor(f"{today} {position}")
     days = daily.due(warehouse)
     return dg.RunRequest(

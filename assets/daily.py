@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tracemill.log import EventLog
 
-FIRST = os.environ.get("TRACEMILL_FIRST_DAY", "2026-01-01")
+FIRST = os.environ.get("TRACEMILL_FIRST_DAY", "2024-01-01")
 """The first partition: Dagster asks for one that is the same wherever the code is loaded."""
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST, timezone="UTC", end_offset=1)
 """Every day (UTC) from the first to today, today included."""
@@ -307,3 +307,17 @@ def _pages(settings: Settings, name: str) -> Mapping[str, str]:
 
 def _newest(frame: "pl.DataFrame") -> str:
     return show.sample(frame.sort("day", descending=True, maintain_order=True), rows=8)
+
+
+@dg.asset_check(asset=daily_costs)
+def every_day_has_a_table(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """No call ended before the first day that has a table."""
+    query = "SELECT count(*) FROM events WHERE kind LIKE 'llm.call.%' AND occurred_at < ?"
+    with warehouse.open_log() as log:
+        before = log.sql(query, [date.fromisoformat(FIRST)]).item()
+    return dg.AssetCheckResult(
+        passed=not before,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{before:,} events of calls before {FIRST}"
+        + ("; set TRACEMILL_FIRST_DAY to an earlier day" if before else ""),
+    )

@@ -6,7 +6,7 @@ add an asset write a function in one of the modules; a new module is a name in `
 
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 
@@ -150,7 +150,7 @@ def document_files(
     untold = {name for name in told if not told[name].items() <= done.get(name, {}).items()}
     if not unread and not gone and not untold:
         return dg.SkipReason("warehouse/raw/documents/ is as it was when it was last read")
-    if _under_way(context.instance):
+    if automation.under_way(context.instance):
         return dg.SkipReason("a run is under way: what it leaves undone is seen after it")
     # The last step: while a run is under way, its key must stay what it is.
     made = warehouse.runs([evaluation.evaluation.key])
@@ -178,18 +178,10 @@ def fine_tunes(
         return dg.SkipReason(str(error))
     if not undone:
         return dg.SkipReason("; ".join(running) or "every model is that of its recipe and splits")
-    if _under_way(context.instance):
+    if automation.under_way(context.instance):
         return dg.SkipReason("a run is under way: what it leaves undone is seen after it")
     made = warehouse.runs([promotion.production_model.key])
     return dg.RunRequest(run_key=_key(undone, made), tags=tags)
-
-
-def _under_way(instance: dg.DagsterInstance) -> bool:
-    """Whether a run has begun; one that was killed says so for ever, so it counts for an hour."""
-    since = datetime.now(UTC) - timedelta(hours=1)
-    statuses = (dg.DagsterRunStatus(name) for name in ("QUEUED", "STARTING", "STARTED"))
-    wanted = dg.RunsFilter(statuses=[*statuses], updated_after=since)
-    return instance.get_runs_count(wanted) > 0
 
 
 def _key(*state: object) -> str:

@@ -3,7 +3,7 @@
 `verdicts` judges frames, `of_calls` asks the log, `of_tables` the records of what assets made.
 """
 
-from assets.checks.of_calls import CALL_CHECKS
+from assets.checks.of_calls import calls_against_their_past
 from assets.checks.of_tables import TABLE_CHECKS
 
-__all__ = ["CALL_CHECKS", "TABLE_CHECKS"]
+__all__ = ["TABLE_CHECKS", "calls_against_their_past"]

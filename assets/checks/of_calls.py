@@ -3,7 +3,7 @@
 Each reads the views of the log, as notebooks do; a warning stops nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from math import isnan
 
@@ -102,20 +102,24 @@ def result(verdict: Verdict, **also: str) -> dg.AssetCheckResult:
     )
 
 
-def _check(
-    judge: Callable[[EventLog, date, date | None], Verdict],
-) -> dg.AssetChecksDefinition:
-    name = judge.__name__
-
-    @dg.asset_check(asset=COSTS, name=name, description=judge.__doc__)
-    def check(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> dg.AssetCheckResult:
-        last = datetime.now(UTC).date() - timedelta(1)
-        since = _since(context.instance, dg.AssetCheckKey(COSTS, name))
-        with warehouse.open_log() as log:
-            verdict = judge(log, last, since)
-        return result(verdict, through=str(last))
-
-    return check
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(name, asset=COSTS, description=judge.__doc__)
+        for name, judge in JUDGES.items()
+    ],
+    can_subset=True,
+)
+def calls_against_their_past(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse
+) -> Iterator[dg.AssetCheckResult]:
+    """Spend, errors, lengths, subjects and prices of yesterday, against the days before."""
+    last = datetime.now(UTC).date() - timedelta(1)
+    with warehouse.open_log() as log:
+        for key in sorted(context.selected_asset_check_keys):
+            verdict = JUDGES[key.name](log, last, _since(context.instance, key))
+            yield result(verdict, through=str(last))._replace(
+                asset_key=key.asset_key, check_name=key.name
+            )
 
 
 def _since(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> date | None:
@@ -127,9 +131,6 @@ def _since(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> date | None:
     told = (e.metadata for e in judged if isinstance(e, dg.AssetCheckEvaluation))
     through = next((metadata["through"] for metadata in told if "through" in metadata), None)
     return date.fromisoformat(str(through.value)) if through else None
-
-
-CALL_CHECKS = [_check(judge) for judge in JUDGES.values()]
 
 
 def _between(last: date, days: int) -> dict[str, date]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.001
 """Of 1,000 quiet days so many as this share may warn."""
+COSTS_ALPHA = 0.005
+"""The same for what a day costs: two months of days do not tell a day in a thousand from a dear one."""
 AFTER, BEFORE = 7, 28
 """Days that are compared with days: whole weeks, so that weekdays weigh the same."""
 TOTAL = "all models"
@@ -56,9 +58,9 @@ def cost_anomaly(costs: "pl.DataFrame", last: date, since: date | None = None) -
 
     names, days, values = _by_day(costs, last)
     if not names:
-        return nothing_yet("no call has cost anything yet", ALPHA)
+        return nothing_yet("no call has cost anything yet", COSTS_ALPHA)
     # Half of the rate is for the sum, so that more models do not blunt it.
-    parts = [(values[:1], ALPHA / 2), (values[1:], ALPHA / 2 / max(1, len(names) - 1))]
+    parts = [(values[:1], COSTS_ALPHA / 2), (values[1:], COSTS_ALPHA / 2 / max(1, len(names) - 1))]
     judgements = [daily_anomalies(days, part, alpha=alpha) for part, alpha in parts]
     expected, low, high, score, verdict = (
         np.concatenate([getattr(each, name) for each in judgements])
@@ -66,7 +68,7 @@ def cost_anomaly(costs: "pl.DataFrame", last: date, since: date | None = None) -
     )
     judged = days >= np.datetime64(min(since or last, last))
     if np.all(verdict[:, judged] == "unknown"):
-        return nothing_yet(f"{len(days)} days; a day is judged by five weeks", ALPHA)
+        return nothing_yet(f"{len(days)} days; a day is judged by five weeks", COSTS_ALPHA)
     series, places = np.nonzero(judged & (verdict != "unknown"))
     rows = pl.DataFrame(
         {
@@ -92,7 +94,9 @@ def cost_anomaly(costs: "pl.DataFrame", last: date, since: date | None = None) -
         for row in odd.iter_rows(named=True)
     ]
     usual = f"{judged.sum()} days to {last}, {len(names)} series: as expected"
-    return Verdict(odd.is_empty(), "; ".join(told) or usual, ALPHA, {"series": len(names)}, rows)
+    return Verdict(
+        odd.is_empty(), "; ".join(told) or usual, COSTS_ALPHA, {"series": len(names)}, rows
+    )
 
 
 def _by_day(

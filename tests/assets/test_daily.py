@@ -171,7 +171,9 @@ def test_a_day_without_calls_has_no_file(whole: Settings):
     assert not list(whole.daily.rglob(f"{LAST + timedelta(1)}.parquet"))
 
 
-def test_the_log_is_sealed_and_its_days_are_made_when_it_grew_or_a_day_ended(whole: Settings):
+def test_the_log_is_sealed_and_its_days_are_made_when_it_grew_or_a_day_ended(
+    whole: Settings, monkeypatch: pytest.MonkeyPatch
+):
     warehouse = build.warehouse_of(whole)
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -196,6 +198,14 @@ def test_the_log_is_sealed_and_its_days_are_made_when_it_grew_or_a_day_ended(who
         assert isinstance(ended, dg.RunRequest)
         grown, _ = tick(f"{today} {int(position) - automation.GROWN}")
         assert isinstance(grown, dg.RunRequest)
+        monkeypatch.setattr(automation, "GROWN", 10**9)
+        small, cursor = tick(None)
+        assert isinstance(small, dg.SkipReason)
+        assert cursor == f"{today} 0"
+        instance.add_run(dg.DagsterRun("refresh_days", status=dg.DagsterRunStatus.STARTED))
+        busy, _ = tick("2026-01-01 0")
+        assert isinstance(busy, dg.SkipReason)
+        assert "under way" in (busy.skip_message or "")
 
 
 def test_calls_follow_a_fold_and_not_a_run_that_made_them_itself():

@@ -127,6 +127,7 @@ def test_the_checks_and_which_of_them_block():
         "models/evaluation: no_contamination": False,
         "models/production_model: newest_is_in_production": False,
         "log/costs: costs_reconcile": False,
+        "log/daily_costs: every_day_has_a_table": False,
         "housekeeping/backup: backup_holds": False,
         "housekeeping/verification: all_sound": False,
         "housekeeping/health: all_well": False,
