@@ -255,6 +255,7 @@ def test_results_are_events(pytester: pytest.Pytester) -> None:
         "cost_usd": 0,
         **{name: None for name in ("prompt_name", "prompt_version", "trace_id", "causation_id")},
         "correlation_id": None,
+        "erased": None,
     }
     assert event.metrics["accuracy"].value == 0.75
     with _log(pytester) as log:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import dagster as dg
 import pytest
 
-from assets import build
+from assets import build, daily
 from tracemill.settings import Settings
 
 RECORDS = [
@@ -73,8 +73,10 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def materialize() -> Materialize:
-    """All assets but the notebook (which has its own tests), run by Dagster, with their checks."""
-    keys = [key for key in build.selected(None) if key.path[0] != "reports"]
+    """All assets but notebooks and days (which have tests of their own), run by Dagster, with their
+    checks."""
+    apart = {asset.key for asset in daily.ASSETS}
+    keys = [k for k in build.selected(None) if k.path[0] != "reports" and k not in apart]
 
     def run(settings: Settings) -> Runs:
         with dg.DagsterInstance.ephemeral() as instance:

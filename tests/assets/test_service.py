@@ -162,8 +162,10 @@ def test_the_daemon_runs_with_the_schedule_and_the_sensor_on(
     found = ask(opened.url, INSTIGATORS)["repositoryOrError"]
     schedules = {each["name"]: each["scheduleState"]["status"] for each in found["schedules"]}
     sensors = {each["name"]: each["sensorState"]["status"] for each in found["sensors"]}
-    assert schedules == {"daily": "RUNNING", "daily_collections": "RUNNING"}
-    assert sensors == dict.fromkeys(("document_files", "fine_tunes", "raw_files"), "RUNNING")
+    daily = ("daily", "daily_collections", "daily_reports", "daily_look_after")
+    assert schedules == dict.fromkeys((*daily, "weekly_keep_safe"), "RUNNING")
+    watching = ("document_files", "fine_tunes", "raw_files", "log_growth", "batches", "alerts")
+    assert sensors == dict.fromkeys((*watching, "follow_the_log"), "RUNNING")
 
     def healthy() -> bool:
         statuses = ask(opened.url, HEALTH)["instance"]["daemonHealth"]["allDaemonStatuses"]
