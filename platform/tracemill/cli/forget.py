@@ -36,13 +36,12 @@ def forget(
       tracemill forget --user ann@example.org --raw --backups
     """
     from tracemill.operations.forget import forget as forget_person
-    from tracemill.operations.forget import plan, refuse_unknown
+    from tracemill.operations.forget import plan
 
     settings = settings_for(warehouse)
     with open_log(warehouse) as log:
         with progress("looking"):
             found = plan(log, settings, user)
-        refuse_unknown(found.person, user)
         if dry_run or not as_json:
             _tell(found.person.events, found.places, found.models, as_json=as_json and dry_run)
         if dry_run:

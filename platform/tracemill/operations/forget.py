@@ -121,8 +121,12 @@ def _of_nobody_else(log: "EventLog", positions: set[int], wanted: set[str]) -> s
 
 
 def plan(log: "EventLog", settings: Settings, user_id: str, progress: Progress = str) -> Plan:
-    """What forgetting this person would touch; changes nothing."""
+    """What forgetting this person would touch; changes nothing.
+
+    Raises `InputError` where the log has nothing of this person.
+    """
     known = person(log, user_id)
+    _refuse_unknown(known, user_id)
     places: Counter[str] = Counter()
     for place, path in _files(settings):
         progress(f"looking through {place}")
@@ -259,8 +263,7 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield "evals", path
 
 
-def refuse_unknown(known: Person, user_id: str) -> None:
-    """Raises `InputError` where the log has nothing of this person."""
+def _refuse_unknown(known: Person, user_id: str) -> None:
     if not known.positions:
         raise InputError(
             f"the log has no event of the user {user_id!r}: `tracemill calls --json` shows who is there"
