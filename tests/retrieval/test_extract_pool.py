@@ -139,10 +139,12 @@ def test_a_file_that_takes_too_much_memory_costs_only_itself(tmp_path: Path) -> 
 
 
 def children() -> list[psutil.Process]:
+    """Workers that live; what other tests have left to be buried has no command line any more."""
     return [
         each
         for each in psutil.Process().children()
-        if "tracemill.retrieval.extract.worker" in each.cmdline()
+        if each.status() != psutil.STATUS_ZOMBIE
+        and "tracemill.retrieval.extract.worker" in each.cmdline()
     ]
 
 
