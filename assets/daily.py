@@ -108,7 +108,7 @@ STATE = """
 """
 
 
-@asset_by(
+by_day = asset_by(
     DAYS,
     key_prefix=events.GROUP,
     group_name=events.GROUP,
@@ -117,48 +117,27 @@ STATE = """
     code_version=CODE,
     deps=[events.log_fold],
 )
+
+
+@by_day
 def daily_costs(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """What was spent on each day, by model and key: calls, tokens, US dollars by today's prices."""
     return _make(context, warehouse)
 
 
-@asset_by(
-    DAYS,
-    key_prefix=events.GROUP,
-    group_name=events.GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "parquet"},
-    code_version=CODE,
-    deps=[events.log_fold],
-)
+@by_day
 def daily_failures(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """How many calls failed on each day, by model and class of error; a row without counts all."""
     return _make(context, warehouse)
 
 
-@asset_by(
-    DAYS,
-    key_prefix=events.GROUP,
-    group_name=events.GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "parquet"},
-    code_version=CODE,
-    deps=[events.log_fold],
-)
+@by_day
 def daily_latency(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """How long answers took on each day, by model: percentiles, streamed answers apart."""
     return _make(context, warehouse)
 
 
-@asset_by(
-    DAYS,
-    key_prefix=events.GROUP,
-    group_name=events.GROUP,
-    owners=OWNERS,
-    kinds={"duckdb", "parquet"},
-    code_version=CODE,
-    deps=[events.log_fold],
-)
+@by_day
 def daily_lengths(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
     """How long prompts and answers were on each day: one call a conversation, 1,000 a prompt at most."""
     return _make(context, warehouse)

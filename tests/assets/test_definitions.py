@@ -206,7 +206,7 @@ def test_every_module_with_assets_is_listed():
     with_assets = {
         file.stem
         for file in folder.glob("*.py")
-        if re.search(r"^ *@(dg\.asset|asset_by)\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if re.search(r"^( *@|\w+ = )(dg\.asset|asset_by)\(", file.read_text("utf-8"), re.MULTILINE)
     }
     listed = {module.__name__.removeprefix("assets.") for module in MODULES}
     assert listed == with_assets | {"checks"}

@@ -161,15 +161,15 @@ def forget(
     progress("data sets")
     versions = cleansing.data_sets(settings, known.links)
     models = cleansing.trained_on(log, versions)
-    removed: Counter[str] = Counter()
-    for _ in range(2):
-        # Again after the log: a build that ran meanwhile may have read the person from it.
-        removed.update(_remove(settings, known, progress, raw=raw, backups=backups))
-        if known.positions:
-            progress("the log")
-            log.erase(known.positions, reason="forgotten", figures=True, actor=actor)
-            log.fold()
+    removed = Counter(_remove(settings, known, progress, raw=raw, backups=backups))
+    if known.positions:
+        progress("the log")
+        log.erase(known.positions, reason="forgotten", figures=True, actor=actor)
     left, searched = _search(log, settings, known, progress)
+    if left:
+        # A build that ran meanwhile may have read the person from the log before it was emptied.
+        removed.update(_remove(settings, known, progress, raw=raw, backups=backups))
+        left, searched = _search(log, settings, known, progress)
     event = PersonForgotten(
         events=known.events,
         removed=dict(sorted(removed.items())),
