@@ -4,6 +4,7 @@ TracemillError
 ├── UsageError               the caller asked for something that cannot be (exit code 2)
 │   ├── WarehouseNotFound    no warehouse from here upward
 │   ├── VersionConflict      the stream has moved on since it was read
+│   ├── KeyReused            an idempotency key came again with something else
 │   ├── UnknownKind          an event of a kind that this version does not know
 │   └── NotLocal             the log lies on a file system without sound locks
 ├── LogError                 the log could not do it (exit code 1)
@@ -13,10 +14,14 @@ TracemillError
 │   └── JournalReplaced      a file of the journal was deleted or replaced while it was open
 ├── PromotionRefused         the evidence does not speak for a version of a model
 ├── NotDelivered             a sink could not be told of an alert
+├── QueueUnreachable         the server that keeps the queue of jobs cannot be reached
+├── KeyRefused               a virtual key is unknown, wrong, expired or revoked
+├── BudgetExceeded           a call does not fit into a budget; the decision is in the log
 ├── InputError               a file or record from outside is not what it should be
 └── CallFailed               a model call failed; its event is in the log
 """
 
+from decimal import Decimal
 from typing import Any
 
 
@@ -51,6 +56,10 @@ class VersionConflict(UsageError):
         )
 
 
+class KeyReused(UsageError):
+    """An idempotency key came again with another request: a new request needs a new key."""
+
+
 class UnknownKind(UsageError):
     """An event in the log is of a kind or version that this tracemill does not know."""
 
@@ -65,6 +74,37 @@ class PromotionRefused(TracemillError):
 
 class NotDelivered(TracemillError):
     """A sink could not be told of an alert; its text holds no address and no secret."""
+
+
+class QueueUnreachable(TracemillError):
+    """The server that keeps the queue of jobs cannot be reached. Nothing is lost by that."""
+
+
+class KeyRefused(TracemillError):
+    """A virtual key does not open; its text holds nothing of it."""
+
+
+class BudgetExceeded(TracemillError):
+    """A call does not fit into a budget: which one, why, and when its count begins anew."""
+
+    error_type = "budget_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str,
+        measure: str,
+        limit: Decimal,
+        spent: Decimal,
+        reserved: Decimal,
+        reset_s: float,
+    ) -> None:
+        """`measure` is requests, tokens or usd, and the amounts are in it; `reset_s` seconds remain
+        of the window."""
+        self.budget, self.measure, self.limit = budget, measure, limit
+        self.spent, self.reserved, self.reset_s = spent, reserved, reset_s
+        super().__init__(message)
 
 
 class LogError(TracemillError):

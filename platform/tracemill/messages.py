@@ -259,6 +259,8 @@ class Asked(Value):
     """`flex`, `priority` ... in the provider's words; it decides the price."""
     prompt_cache: Literal["5m", "1h"] | None = None
     """Ask the provider to keep the prompt for so long, where that has to be asked for."""
+    extra: Json = Field(default_factory=dict)
+    """Fields of the provider's own API that have no name here, sent as they are."""
     metadata: dict[str, str] = Field(default_factory=dict)
     """Tags of your own; they stay in the log."""
     conversation_id: str | None = Field(default=None, max_length=200)
@@ -315,6 +317,9 @@ class Delta(NamedTuple):
     reasoning: str = ""
     tool_call: ToolCall | None = None
     """A piece of a call: `id` and `name` are whole, `arguments` is the next piece of the text."""
+    thought: Reasoning | None = None
+    """Ends the thought before it, or stands for a hidden one: it bears the signature. Its words have
+    come as `reasoning`."""
 
 
 class Logprob(Value):

@@ -6,7 +6,7 @@ no other module spells a folder's name.
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tracemill.errors import UsageError, WarehouseNotFound
@@ -18,12 +18,14 @@ Data, not code: only this page is kept in version control.
 
 | folder | what | delete it? |
 |---|---|---|
-| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml`; recipes of fine-tunes to `raw/models/`; rules of alerts to `raw/alerts.yaml`, terms of retention to `raw/retention.yaml` | no |
+| `raw/` | files that you drop in: records to `raw/records/`, documents to `raw/documents/`, labelled questions to `raw/questions/`; `raw/dataset.yaml`; recipes of fine-tunes to `raw/models/`; rules of alerts to `raw/alerts.yaml`, names of models for the server to `raw/gateway.yaml`, terms of retention to `raw/retention.yaml` | no |
 | `log/` | the event log: the only source of truth | no |
 | `log.duckdb` | views over the sealed part of the log, for any DuckDB client | rebuilt |
 | `corpus/` | records, what was dropped, splits | rebuilt |
 | `indexes/` | documents, chunks, vectors, hnswlib indexes | rebuilt |
 | `models/` | fine-tuned models and their jobs | trained again; a hosted job is paid for again |
+| `jobs/` | requests and answers of jobs, and their queue | no, but for `queue.db` |
+| `files/` | files that were handed to the server, and results of batches | no |
 | `cache/` | embeddings by content, answers of models | rebuilt; answers are paid for again |
 | `quarantine/` | what was refused, with file, line and reason | rebuilt |
 | `reports/` | rendered notebooks, tables of calls and costs, alerts as they were told | rebuilt, but for `alerts.jsonl` |
@@ -47,10 +49,19 @@ class Settings(BaseSettings):
     """The most connections to one provider at a time."""
     llm_timeout_s: float = Field(default=600, gt=0)
     """How long a model may be silent before a call is given up."""
+    llm_trace_context: bool = False
+    """Send providers a `traceparent` with the trace and the call: for a gateway of your own."""
     prices: Path | None = None
     """A file of prices that goes before the shipped ones; its form is in `prices/override.py`."""
     harvest_installed: bool = True
     """False leaves out the documentation that is installed here: only `raw/` is read."""
+
+    queue: str | None = None
+    """`redis://...`: the queue of jobs, for several machines; None: a file in the warehouse."""
+    callback_secret: SecretStr | None = None
+    """Signs what is sent to callbacks of jobs: `whsec_` and base64, or 16 bytes of text or more."""
+    callback_private: bool = False
+    """Whether callbacks may go to private addresses, and to http://."""
 
     evals: Path | None = None
     """Where data sets for evaluations are; None: the folder `evals` beside the warehouse."""
@@ -153,6 +164,16 @@ class Settings(BaseSettings):
         return self.warehouse / "models"
 
     @property
+    def jobs(self) -> Path:
+        """A folder for each job, with what was asked and answered; and the queue."""
+        return self.warehouse / "jobs"
+
+    @property
+    def files(self) -> Path:
+        """Files that were handed to the server, each by its id."""
+        return self.warehouse / "files"
+
+    @property
     def evaluation_sets(self) -> Path:
         """JSONL files with cases."""
         return self.evals or self.warehouse.parent / "evals"
@@ -166,6 +187,11 @@ class Settings(BaseSettings):
     def raw_retention(self) -> Path:
         """How long the log keeps what; it may be missing: then for ever."""
         return self.warehouse / "raw" / "retention.yaml"
+
+    @property
+    def raw_gateway(self) -> Path:
+        """What the server calls models by names of your own; it may be missing."""
+        return self.warehouse / "raw" / "gateway.yaml"
 
     @property
     def backups(self) -> Path:

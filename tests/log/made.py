@@ -133,7 +133,9 @@ def _annotated(annotation: Any, constraints: Iterable[Any] = ()) -> st.SearchStr
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:
-        return st.lists(_annotated(arguments[0]), max_size=4).map(tuple)
+        return st.lists(_annotated(arguments[0]), min_size=_least(constraints), max_size=4).map(
+            tuple
+        )
     if origin is dict:
         return st.dictionaries(*map(_annotated, arguments), max_size=4)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -168,9 +170,14 @@ def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
 
 
 def _strings(constraints: list[Any]) -> st.SearchStrategy[str]:
-    least = max((c.min_length for c in constraints if hasattr(c, "min_length")), default=0) or 0
+    least = _least(constraints)
     short = any(hasattr(c, "pattern") or hasattr(c, "max_length") for c in constraints)
     return (labels if short else texts).filter(lambda text: len(text) >= least)
+
+
+def _least(constraints: Iterable[Any]) -> int:
+    """How long it is at least."""
+    return max((c.min_length for c in constraints if hasattr(c, "min_length")), default=0) or 0
 
 
 def _bounds(constraints: list[Any]) -> tuple[Any, Any]:

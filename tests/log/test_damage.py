@@ -291,14 +291,14 @@ def _without_checkpoint(folder: Path, count: int) -> None:
 def test_a_full_disk_refuses_clearly_and_loses_nothing(disk: Path) -> None:
     log, stored = EventLog(disk / "warehouse" / "log"), 0
 
-    def fill(count: int) -> None:
+    def fill(count: int, actor: str | None) -> None:
         nonlocal stored
         while True:
-            log.append([harvested(i, actor=os.urandom(90).hex()) for i in range(count)])
+            log.append([harvested(i, actor=actor) for i in range(count)])
             stored += count
 
-    assert "full" in refuses(LogFull, lambda: fill(10))
-    refuses(LogFull, lambda: fill(1))  # where ten do not fit, one may
+    assert "full" in refuses(LogFull, lambda: fill(10, "a" * 180))
+    refuses(LogFull, lambda: fill(1, None))  # where ten do not fit, one may
     assert stored > 100
     assert log.position() == len(list(log.read())) == stored
     refuses(LogFull, log.fold)

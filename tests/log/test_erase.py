@@ -19,6 +19,7 @@ from tracemill.events import (
     KINDS,
     EventRemoved,
     FeedbackGiven,
+    FileBatchRequested,
     GuardDecided,
     Happened,
     LlmCallCached,
@@ -473,3 +474,19 @@ def test_a_killed_eraser_leaves_a_list_that_a_fold_completes(
     assert found_in(tmp_path, PLANTED) == []
     assert len(list(log.read(kinds=["log.erased"]))) == 1
     assert log.verify().problems == ()
+
+
+def test_a_batch_of_files_can_still_be_written_when_its_tags_are_gone(tmp_path: Path) -> None:
+    asked = FileBatchRequested(
+        batch_id=new_id(),
+        input_file_id=new_id(),
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        total=1,
+        metadata={"for": "ann@example.org"},
+    )
+    with EventLog(tmp_path / "log") as log:
+        positions = log.append(asked)
+        log.erase(positions, reason="forgotten", figures=True)
+        [left] = [each.event for each in log.read(stream=asked.stream)]
+    assert left == asked.model_copy(update={"metadata": {}, "erased": True})

@@ -24,6 +24,8 @@ USUAL_MEDIAN = 0.711
 """The median of |t| with 7 degrees: near to that of all of these."""
 FARTHEST = 200.0
 """In medians of the errors."""
+MOST = 1e150
+"""In medians too: the square of what is farther is no number."""
 
 
 def reach(errors: Array, median: Array, alpha: float, span: int) -> Array:
@@ -42,7 +44,8 @@ def reach(errors: Array, median: Array, alpha: float, span: int) -> Array:
 
     known = np.sum(np.isfinite(errors), axis=-1)[..., None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        squares = np.nan_to_num((errors / median[..., None]) ** 2, posinf=0.0)
+        ratios = np.nan_to_num(errors / median[..., None], posinf=0.0)
+    squares = np.minimum(ratios, MOST) ** 2
     scales = SCALES / USUAL_MEDIAN
     roots = scales[0] * np.sqrt(DEGREES[0]) * STEP ** np.arange(len(SCALES) + len(DEGREES) - 1.0)
     logs = np.stack([np.log1p(squares / root**2).sum(axis=-1) for root in roots], axis=-1)

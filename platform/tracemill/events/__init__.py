@@ -12,7 +12,17 @@ from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import Field, TypeAdapter
 
+from tracemill.events.access import (
+    BudgetAlerted,
+    BudgetRefused,
+    BudgetRemoved,
+    BudgetSet,
+    KeyCreated,
+    KeyRevoked,
+    KeyRotated,
+)
 from tracemill.events.calls import (
+    AnswerWithdrawn,
     BatchCollected,
     BatchProgressed,
     BatchSubmitted,
@@ -49,6 +59,13 @@ from tracemill.events.evaluations import (
     Outcome,
     Tested,
 )
+from tracemill.events.files import (
+    FileBatchRequested,
+    FileBatchWritten,
+    FileDeleted,
+    FileStored,
+    WrongLine,
+)
 from tracemill.events.finetunes import (
     FineTuneCancelled,
     FineTuneCheckpointed,
@@ -69,6 +86,18 @@ from tracemill.events.finetunes import (
     TrainingData,
 )
 from tracemill.events.happened import Happened, Id, Label, Usd, Utc, new_id
+from tracemill.events.jobs import (
+    JobCallbackTold,
+    JobCancelled,
+    JobEnded,
+    JobFilesDeleted,
+    JobItemFailed,
+    JobItemFinished,
+    JobItemParked,
+    JobItemRetried,
+    JobRetried,
+    JobSubmitted,
+)
 from tracemill.events.log import EventRemoved, LogErased, LogTailLost, PersonForgotten, Positions
 from tracemill.events.operations import (
     AlertAcknowledged,
@@ -84,12 +113,17 @@ __all__ = [
     "AlertDelivered",
     "AlertRaised",
     "AlertResolved",
+    "AnswerWithdrawn",
     "BackupMade",
     "BaselineSet",
     "BatchCollected",
     "BatchProgressed",
     "BatchSubmitted",
     "BreakerChanged",
+    "BudgetAlerted",
+    "BudgetRefused",
+    "BudgetRemoved",
+    "BudgetSet",
     "CasesScored",
     "ContaminationChecked",
     "DatasetBuilt",
@@ -100,6 +134,10 @@ __all__ = [
     "EventRemoved",
     "Expected",
     "FeedbackGiven",
+    "FileBatchRequested",
+    "FileBatchWritten",
+    "FileDeleted",
+    "FileStored",
     "FineTuneCancelled",
     "FineTuneCheckpointed",
     "FineTuneCreated",
@@ -115,6 +153,19 @@ __all__ = [
     "Happened",
     "Id",
     "IndexBuilt",
+    "JobCallbackTold",
+    "JobCancelled",
+    "JobEnded",
+    "JobFilesDeleted",
+    "JobItemFailed",
+    "JobItemFinished",
+    "JobItemParked",
+    "JobItemRetried",
+    "JobRetried",
+    "JobSubmitted",
+    "KeyCreated",
+    "KeyRevoked",
+    "KeyRotated",
     "Label",
     "LlmCall",
     "LlmCallAborted",
@@ -145,6 +196,7 @@ __all__ = [
     "TrainingData",
     "Usd",
     "Utc",
+    "WrongLine",
     "new_id",
     "parse",
 ]
@@ -162,6 +214,7 @@ Event = Annotated[
     | PromptVersionAdded
     | PromptLabelMoved
     | FeedbackGiven
+    | AnswerWithdrawn
     | BatchSubmitted
     | BatchProgressed
     | BatchCollected
@@ -197,6 +250,27 @@ Event = Annotated[
     | AlertAcknowledged
     | AlertResolved
     | BackupMade
+    | KeyCreated
+    | KeyRotated
+    | KeyRevoked
+    | BudgetSet
+    | BudgetRemoved
+    | BudgetRefused
+    | BudgetAlerted
+    | FileStored
+    | FileDeleted
+    | FileBatchRequested
+    | FileBatchWritten
+    | JobSubmitted
+    | JobCancelled
+    | JobEnded
+    | JobRetried
+    | JobFilesDeleted
+    | JobCallbackTold
+    | JobItemFinished
+    | JobItemFailed
+    | JobItemParked
+    | JobItemRetried
     | LogTailLost
     | LogErased
     | EventRemoved

@@ -52,6 +52,10 @@ class LlmCallStarted(LlmCall, Asked):
     """The failed call in whose place this one is made."""
     process: Label | None = None
     """The process that makes the call, as `log/presence.py` knows it."""
+    span_id: Label | None = None
+    """The span of `trace_id` that tells of the call, where another program made it."""
+    parent_span_id: Label | None = None
+    """The span that this one is a part of."""
 
 
 class LlmCallRetried(LlmCall):
@@ -282,6 +286,20 @@ class FeedbackGiven(Happened):
     @property
     def stream(self) -> str:
         return f"feedback:{self.call_id}"
+
+
+class AnswerWithdrawn(Happened):
+    """Whoever asked for an answer wants it to be given to nobody again."""
+
+    kind: Literal["llm.answer.withdrawn"] = "llm.answer.withdrawn"
+    call_id: Id
+    """The call."""
+    key_id: Label | None = None
+    """Whose key."""
+
+    @property
+    def stream(self) -> str:
+        return f"withdrawn:{self.call_id}"
 
 
 class BatchSubmitted(Happened):

@@ -67,6 +67,10 @@ class FineTuneRequested(FineTune):
     """A digest of all that was asked: the same request is the same job."""
     deadline_at: Utc
     """When it is given up."""
+    key_id: Label | None = None
+    """The key that it was asked for with."""
+    metadata: dict[Label, str] = Field(default_factory=dict)
+    """Tags of whoever asked."""
 
 
 class FineTuneValidated(FineTune):

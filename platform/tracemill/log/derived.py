@@ -22,6 +22,9 @@ _ENDED = "('llm.call.finished', 'llm.call.failed', 'llm.call.aborted')"
 _TEXT = {
     **{name: f"payload ->> '$.{name}'" for name in HOT},
     **{name: f"payload ->> '$.usage.{name}'" for name in HOT if name in Usage.model_fields},
+    "call_id": (
+        "CASE WHEN kind LIKE 'llm.call.%' THEN substr(stream, 6) ELSE payload ->> '$.call_id' END"
+    ),
     # What an event does not say is what its class has for a default.
     "operation": (
         "CASE WHEN kind IN ('llm.call.started', 'llm.call.retried', 'llm.call.crashed', "

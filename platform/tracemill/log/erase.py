@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tracemill.errors import LogError, UsageError
 from tracemill.events import KINDS, LogErased, Positions
-from tracemill.log import rows, segments, tables
+from tracemill.log import rows, segments, sums, tables
 from tracemill.log.figures import MARK, emptied, refuse_unknown
 from tracemill.log.journal import Journal
 from tracemill.log.tables import Erasing, Segment
@@ -270,6 +270,7 @@ def _unlink(journal: Journal, todo: Sequence[Erasing]) -> None:
             segments.segment_path(journal.folder, segment).unlink(missing_ok=True)
             with journal.writing() as work:
                 tables.forget(work, segment)
+    sums.sweep(journal)
     known = {s.file for s in (*journal.segments(), *journal.segments(replaced=True))}
     for path in (journal.folder / "segments").glob("*-*-*.parquet"):
         lo, hi, _ = path.name.split("-", 2)

@@ -28,9 +28,18 @@ FIGURES = frozenset(
     {
         # ids of ours, which say nothing of anybody
         *("alert_id", "batch_id", "cached_call_id", "call_id", "call_ids", "comparison_id"),
-        *("evaluation_id", "fallback_of", "job_id", "reference_id"),
+        *("error_file_id", "evaluation_id", "fallback_of", "file_id", "input_file_id", "job_id"),
+        *("output_file_id", "reference_id"),
         # what things of the operator are called: models, prompts, data sets, collections, rules
-        *("answer_model", "backup", "base_model", "collection", "dataset", "embedding_model"),
+        *(
+            "answer_model",
+            "backup",
+            "base_model",
+            "budget",
+            "collection",
+            "dataset",
+            "embedding_model",
+        ),
         *("index", "label", "method", "model", "models", "name", "operation", "prompt_name"),
         *("prompt_version", "provider", "rebuild", "reference_model", "request_model"),
         *("response_model", "rule", "sink", "split", "test", "version", "was"),
@@ -56,11 +65,14 @@ FIGURES = frozenset(
 """Names of fields that stay, in every event."""
 STATE = frozenset(
     {
+        *("admin", "key_id", "routes", "secret_hash", "team"),
+        *("completion_window", "endpoint", "purpose"),
         *("calls", "case_ids", "checkpoint_id", "command", "cursor", "hyperparameters", "inputs"),
         *("remote_file_id", "remote_id", "salt", "suffix", "system", "template", "variables"),
     }
 )
-"""Fields that also stay in streams that are kept: prompts, jobs and models are loaded from them."""
+"""Fields that also stay in streams that are kept: prompts, jobs, models and keys are loaded from
+them."""
 _PRESENCE = {"refusal"}  # that there was one is a figure: it decides the status of a call
 _NUMBERS = (int, float, bool, Decimal, datetime, AwareDatetime)
 _SET_APART = {"event_id", "kind", "occurred_at", "erased", *rows.ENVELOPE}

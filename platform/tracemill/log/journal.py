@@ -9,8 +9,9 @@ import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import apsw
@@ -24,7 +25,8 @@ from tracemill.errors import (
 )
 from tracemill.events import LogTailLost
 from tracemill.log import rows, tables
-from tracemill.log.group import Durability, Group, Request
+from tracemill.log.checkpoints import Checkpoints
+from tracemill.log.group import Append, Durability, Group, Request, Together
 from tracemill.log.rows import Draft
 from tracemill.log.tables import End, Erasing, Segment, Work
 from tracemill.log.translate import WAIT_MS, translated
@@ -33,11 +35,11 @@ from tracemill.log.turn import Names, Turn, refuse_shared_file_system, this_boot
 FILE = "journal.db"
 """The name of the file, for who copies a log that nobody has open."""
 _SQLITE_NEEDED = 3_051_003  # below it, a WAL reset could corrupt the file
-_CHECKPOINT_PAGES = 4_096  # 16 MB of WAL; each checkpoint syncs twice while everyone waits
 _SYNCHRONOUS: Mapping[Durability, str] = {
     "kill": "PRAGMA synchronous = NORMAL",
     "power": "PRAGMA synchronous = FULL",
 }
+T = TypeVar("T")
 
 
 class Change(NamedTuple):
@@ -70,11 +72,16 @@ class Journal:
         self._writer_files, self._reader_files = Names(folder, *names), Names(folder, *names)
         self._turn = Turn(folder / "journal.lock")
         self._commits = Group(self._commit)
+        self._together = Together(lambda all_: self._commits.submit(Request(all_, "kill")))
+        self._checkpoints = Checkpoints(self._connect_again, self._nobodys_turn)
         self._reads = threading.RLock()  # taken after _commits by whoever needs both
         self._writer: apsw.Connection | None = None
         self._writer_work: tuple[int, Work] | None = None
         self._writer_durability: Durability | None = None
         self._reader: apsw.Connection | None = None
+        self._glance_files = Names(folder, *names)
+        self._glances = threading.Lock()  # taken after both of them
+        self._glancer: apsw.Connection | None = None
         self._openings = 0
         self._pid = os.getpid()
         self._sealed = 0
@@ -90,11 +97,15 @@ class Journal:
 
         Raises `VersionConflict`, and `LogError` in all its forms; then nothing was stored.
         """
-        request = Request(drafts, expected, durability)
-        self._commits.submit(request)
-        if request.error is not None:
-            raise request.error
-        return request.positions
+        append = Append(drafts, expected)
+        self._commits.submit(Request((append,), durability))
+        return append.stored
+
+    async def aappend(self, drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[int]:
+        """As `append` with `kill`, for coroutines."""
+        append = Append(drafts, expected)
+        await self._together.submit(append)
+        return append.stored
 
     @contextmanager
     def writing(self, durability: Durability = "power") -> Generator[Work]:
@@ -117,12 +128,12 @@ class Journal:
     def _insert(self, group: Sequence[Request]) -> None:
         durability = "power" if any(r.durability == "power" for r in group) else "kill"
         with self._transaction(durability) as work:
-            for request in group:
-                request.error = None
+            for append in chain.from_iterable(request.appends for request in group):
+                append.error = None
                 try:
-                    request.positions = tables.insert(work, request.drafts, request.expected)
+                    append.positions = tables.insert(work, append.drafts, append.expected)
                 except VersionConflict as conflict:
-                    request.error = conflict
+                    append.error = conflict
 
     # The transaction that every write goes through
 
@@ -156,6 +167,7 @@ class Journal:
                 )
             self._writer_work = connection.data_version(), work
             self._turn.set_mark(work.end.position)
+            self._checkpoints.make(connection)
 
     def scrub(self) -> None:
         """Leave nothing in the files of rows that were changed or deleted.
@@ -167,6 +179,11 @@ class Journal:
             connection = self._usable_writer("power")
             connection.execute("VACUUM")
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    @contextmanager
+    def _nobodys_turn(self) -> Generator[None]:
+        with self._commits, self._turn.taken():
+            yield
 
     def _begun(self, connection: apsw.Connection) -> Work:
         """Where the log ends, looked up only when another connection has committed since ours."""
@@ -245,10 +262,10 @@ class Journal:
         connection.pragma("page_size", 4096)
         connection.pragma("journal_mode", "wal")
         connection.pragma("journal_size_limit", 64 << 20)
-        connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
         connection.pragma("fullfsync", True)  # macOS: a sync that reaches the disk
         connection.pragma("checkpoint_fullfsync", True)
         tables.create(connection)
+        self._checkpoints.watch(connection)
         # Now the side files exist; from here on they must stay the same.
         self._writer_files.set(self._writer_files.now())
         return connection
@@ -262,7 +279,7 @@ class Journal:
                 "restore journal.db, or move segments/ away to begin a new log"
             )
 
-    def _open_reader(self) -> apsw.Connection:
+    def _open_reader(self, files: Names) -> apsw.Connection:
         # The mark first: appends between the two reads only make the end larger.
         mark = self._turn.mark()
         try:
@@ -278,9 +295,11 @@ class Journal:
         if end.position < mark.position and mark.boot == this_boot():
             reader.close()
             raise self._missing(end.position, mark.position)
-        self._reader_files.set(self._reader_files.now())
-        self._openings += 1
+        files.set(files.now())
         return reader
+
+    def _connect_again(self) -> apsw.Connection:
+        return self._connect(apsw.SQLITE_OPEN_READWRITE)
 
     def _connect(self, flags: int) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), flags=flags)
@@ -303,7 +322,8 @@ class Journal:
                 self._reader.close()
                 self._reader = None
             if self._reader is None:
-                self._reader = self._open_reader()
+                self._reader = self._open_reader(self._reader_files)
+                self._openings += 1
             self._reader.execute("BEGIN")
             try:
                 yield self._reader
@@ -315,6 +335,50 @@ class Journal:
         if os.access(self.folder, os.W_OK) or not self._path.exists():
             with translated(self._path), self._commits, self._turn.taken():
                 self._usable_writer()
+
+    def _glance(self, work: Callable[[apsw.Connection], T]) -> T:
+        """One query of microseconds, by a connection of its own: what is asked before each call must
+        not wait for somebody who reads thousands of rows."""
+        self._refuse_foreign_process()
+        with self._glances:
+            if self._glancer is not None and self._glance_files.same():
+                try:
+                    return work(self._glancer)
+                except apsw.Error:
+                    with translated(self._path):
+                        raise
+        self._make_ready()
+        with translated(self._path), self._glances:
+            if self._glancer is not None:
+                self._glancer.close()
+            self._glancer = None
+            self._glancer = self._open_reader(self._glance_files)
+            return work(self._glancer)
+
+    def version(self, stream: str) -> int:
+        """The version that a stream has reached; 0 when there is none."""
+        return self._glance(lambda connection: tables.version(connection, stream))
+
+    def versions(self, prefix: str) -> dict[str, int]:
+        """The versions of the streams whose names begin so."""
+        return self._glance(lambda connection: tables.versions(connection, prefix))
+
+    def edition(self) -> str:
+        """See `EventLog.edition`."""
+        erasures = self._glance(tables.erasures)
+        return f"{this_boot().hex()}-{self._glance_files.inodes[0]}-{erasures}"
+
+    def ended(self, after: int, limit: int) -> tuple[int, list[tables.Ended]] | None:
+        """See `tables.ended`."""
+
+        def work(connection: apsw.Connection) -> tuple[int, list[tables.Ended]] | None:
+            connection.execute("BEGIN")
+            try:
+                return tables.ended(connection, after, limit)
+            finally:
+                connection.execute("COMMIT")
+
+        return self._glance(work)
 
     def changes(self) -> Change:
         """A value that differs after anyone has committed something."""
@@ -390,7 +454,7 @@ class Journal:
 
     def close(self) -> None:
         """Move the WAL into the database and let go of every file. The next use opens it again."""
-        with self._commits, self._reads:
+        with self._checkpoints.idle, self._commits, self._reads:
             if self._writer is not None and self._pid == os.getpid() and self._writer_files.same():
                 # Then the database is complete without its side files. If it cannot be done, the
                 # WAL still holds everything, so a failure here loses nothing.
@@ -400,11 +464,11 @@ class Journal:
             self._turn.close()
 
     def _close_connections(self) -> None:
-        with self._reads:
-            for connection in (self._writer, self._reader):
+        with self._reads, self._glances:
+            for connection in (self._writer, self._reader, self._glancer):
                 if connection is not None:
                     connection.close()
-            self._writer = self._reader = self._writer_work = None
+            self._writer = self._reader = self._glancer = self._writer_work = None
 
     def _refuse_foreign_process(self) -> None:
         if self._pid != os.getpid():
@@ -415,9 +479,11 @@ class Journal:
 
     def before_fork(self) -> None:
         """SQLite's locks do not survive a fork: wait for work in progress, then close everything."""
+        self._checkpoints.idle.acquire()
         self._commits.__enter__()
         self._reads.acquire()
         self._leave()
+        self._glances.acquire()
         self._turn.close()
 
     def after_fork(self, *, in_child: bool) -> None:
@@ -425,8 +491,11 @@ class Journal:
         if in_child:
             self._pid = os.getpid()
             self._commits.forget()
+            self._checkpoints.after_fork()
+        self._glances.release()
         self._reads.release()
         self._commits.__exit__()
+        self._checkpoints.idle.release()
 
 
 def _holds_anything(path: Path) -> bool:

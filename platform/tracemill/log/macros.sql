@@ -401,9 +401,9 @@ SELECT
 FROM amounts;
 
 -- What calls cost, summed as far as it does not matter: of a relation of ends of calls, with the columns that are named
--- below and those to group by. A price is per token, so the tokens of calls of one price are summed before they are
--- priced; calls that could have no price for what they say of their tokens are priced one by one.
-CREATE MACRO costs_among(ended) AS TABLE
+-- below and those to group by, taken from `among`. A price is per token, so the tokens of calls of one price are summed
+-- before they are priced; calls that could have no price for what they say of their tokens are priced one by one.
+CREATE MACRO costs_among(ended, among := 'events') AS TABLE
 WITH
   judged AS NOT MATERIALIZED (
     SELECT
@@ -420,13 +420,14 @@ WITH
     FROM query_table(ended)
   ),
   names_asked AS (
-    SELECT DISTINCT provider, request_model, response_model, service_tier FROM events WHERE kind IN ('llm.call.finished', 'llm.call.aborted')
+    SELECT DISTINCT provider, request_model, response_model, service_tier FROM query_table(among) WHERE kind IN ('llm.call.finished', 'llm.call.aborted')
   ),
   rates AS MATERIALIZED (FROM rates_among('names_asked')),
   changing AS (
     SELECT
       list(DISTINCT request_model) FILTER (from_second > 0 OR until_second < 86400) AS by_hour,
       list(DISTINCT request_model) FILTER (effective_from > TIMESTAMP '1900-01-01' OR effective_until < TIMESTAMP '9000-01-01') AS by_date,
+      list(DISTINCT from_second) AS turns,
       min(tier_end) AS longest
     FROM rates
   ),
@@ -435,10 +436,10 @@ WITH
       * EXCLUDE (
         position, occurred_at, input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens,
         cache_write_1h_input_tokens, reasoning_output_tokens, input_audio_tokens, cache_read_audio_tokens,
-        output_audio_tokens, cost_usd, saved_usd, billed, is_odd, by_hour, by_date, longest),
+        output_audio_tokens, cost_usd, saved_usd, billed, is_odd, by_hour, by_date, turns, longest),
       CASE WHEN is_odd THEN position END AS alone,
       CASE WHEN is_billed AND list_contains(by_date, request_model) THEN CAST(occurred_at AS DATE) END AS on_day,
-      CASE WHEN is_billed AND list_contains(by_hour, request_model) THEN CAST(epoch_us(occurred_at) // 1000000 % 86400 AS INTEGER) END AS in_second,
+      CASE WHEN is_billed AND list_contains(by_hour, request_model) THEN list_max(list_filter(turns, lambda turn: turn <= epoch_us(occurred_at) // 1000000 % 86400)) END AS in_second,
       CASE WHEN input_tokens > longest THEN input_tokens END AS long_prompt,
       input_tokens > 0 AS has_read,
       output_tokens > 0 AS has_written,
@@ -498,7 +499,7 @@ WITH
       AND coalesce(t.long_prompt, 0) > r.tier_start
       AND coalesce(t.long_prompt, 0) <= r.tier_end
   ),
-  billed_apart AS (FROM events WHERE kind IN ('llm.call.finished', 'llm.call.aborted') AND billed IS NOT NULL),
+  billed_apart AS (FROM query_table(among) WHERE kind IN ('llm.call.finished', 'llm.call.aborted') AND billed IS NOT NULL),
   apart AS (FROM calls_priced('billed_apart'))
 SELECT
   priced.* EXCLUDE (
@@ -516,6 +517,37 @@ SELECT
   CASE WHEN apart.position IS NOT NULL THEN apart.cache_write_usd WHEN is_priced THEN cache_spent END AS cache_write_usd
 FROM priced
 LEFT JOIN apart ON apart.position = priced.alone;
+
+-- What the calls cost that are in no sum yet, by an expression and status: see `sums/`.
+CREATE MACRO spent_by(expression) AS TABLE
+WITH
+  ended AS (
+    SELECT
+      expression AS summed_by, position, kind, occurred_at, provider, request_model, response_model, service_tier,
+      input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens,
+      reasoning_output_tokens, input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
+    FROM unsummed
+    WHERE is_end(kind)
+  )
+SELECT
+  summed_by,
+  status,
+  sum(calls)::BIGINT AS calls,
+  sum(billed)::BIGINT AS billed,
+  sum(priced)::BIGINT AS priced,
+  sum(hits)::BIGINT AS hits,
+  sum(saved)::BIGINT AS saved,
+  sum(input_tokens)::BIGINT AS input_tokens,
+  sum(output_tokens)::BIGINT AS output_tokens,
+  sum(cache_read)::BIGINT AS cache_read,
+  sum(cache_write)::BIGINT AS cache_write,
+  sum(repriced_usd) AS repriced_usd,
+  sum(cache_saved_usd) AS cache_saved_usd,
+  sum(cache_write_usd) AS cache_write_usd,
+  sum(cost_usd) AS cost_usd,
+  sum(saved_usd) AS saved_usd
+FROM costs_among('ended', among := 'unsummed')
+GROUP BY ALL;
 
 -- What calls would cost elsewhere, by day and model: with another model (provider/name), in a batch, with that share of
 -- the input read from the provider's cache (NULL: cached as they were). `calls` names a relation with the columns of

@@ -68,6 +68,26 @@ def ended(call_id: str) -> None:
     _in_flight.discard(call_id)
 
 
+def in_flight() -> int:
+    """How many calls this process has in flight."""
+    return len(_in_flight)
+
+
+def lives(folder: Path, process: str) -> bool:
+    """Whether the process of this name is still there; whoever is closing its calls counts as it."""
+    try:
+        descriptor = os.open(folder / process, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def gone(folder: Path) -> Generator[list[Gone]]:
     """The processes that left calls behind. Theirs alone to whoever asks first; forgotten after."""

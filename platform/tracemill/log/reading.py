@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from tracemill.errors import LogError, TracemillError, UsageError
-from tracemill.log import rows, segments, views
+from tracemill.log import rows, segments, sums, views
 from tracemill.log.journal import Change, Journal
 from tracemill.log.tables import Segment
 from tracemill.prices.table import load
@@ -50,6 +50,7 @@ class _Session:
     snapshot: Snapshot | None = None
     until: int | None = None
     knows_prices: bool = False
+    sums: "sums.Split | None" = None
     known: set[str] = field(default_factory=set[str])
 
 
@@ -78,9 +79,19 @@ class Reader:
                 return table.cast(_in_utc(table.schema))
             except duckdb.Error as error:
                 # A file that was there is not: another has taken its place, or it is missing.
-                if not isinstance(error, duckdb.IOException) or seen == self.snapshot().live:
+                if not isinstance(error, duckdb.IOException) or not (
+                    self._sums_are_gone() or seen != self.snapshot().live
+                ):
                     raise self._explained(error) from error
         raise LogError("segments come and go faster than a question can be asked: ask again")
+
+    def _sums_are_gone(self) -> bool:
+        """Whether sums that were asked have been swept up; then the next question does without."""
+        session = self._sessions[threading.get_ident()]
+        gone = session.sums is not None and not all(path.exists() for path in session.sums.of)
+        if gone:
+            session.sums = None
+        return gone
 
     def _explained(self, error: Exception) -> TracemillError:
         """DuckDB's words in one line, unless the log itself lacks something."""
@@ -161,7 +172,11 @@ class Reader:
             session.connection.register("tail", snapshot.tail)
             paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
             views.show(session.connection, paths, tail="tail", until=until)
-            session.snapshot, session.until = snapshot, until
+            session.snapshot, session.until, session.sums = snapshot, until, None
+        if views.ask_for_sums(query) and session.sums is None:
+            paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
+            session.sums = sums.split(paths, load(self._prices), until)
+            views.show_sums(session.connection, *session.sums, tail="tail", until=until)
         if missing := views.asked_for(query) - session.known:
             views.create_questions(session.connection, missing)
             session.known |= missing
@@ -184,7 +199,7 @@ class Reader:
         import duckdb
 
         folder = self._journal.folder.absolute()
-        readable = [folder / "segments", *_derived_folders(folder.parent)]
+        readable = [folder / "segments", folder / sums.FOLDER, *_derived_folders(folder.parent)]
         connection = duckdb.connect(
             config={
                 "autoinstall_known_extensions": False,
@@ -197,6 +212,7 @@ class Reader:
             # It pushes filters of joins into the tail that its Arrow scan then refuses.
             connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
         views.show(connection, [])
+        views.show_sums(connection, [], [])
         views.show_prices(connection, None)
         views.create_macros(connection)
         connection.execute("SET allowed_directories = ?", [[f"{path}/" for path in readable]])

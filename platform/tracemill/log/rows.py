@@ -61,6 +61,9 @@ HOT = {
     "error_message": "VARCHAR",
     "status": "BIGINT",
     "wait_ms": "DOUBLE",
+    "call_id": "VARCHAR",
+    "score": "DOUBLE",
+    "comment": "VARCHAR",
 }
 """Typed columns beside the payload, with their DuckDB types; NULL where an event lacks the field."""
 
@@ -168,8 +171,13 @@ def _hot(cls: type[Happened]) -> Callable[[Happened], list[Any]]:
     money = [columns.index(name) for name in ("cost_usd", "saved_usd")]
     json = [columns.index(name) for name in ("billed", "metadata")]
 
+    present = [(i, get) for i, get in enumerate(getters) if get]
+    empty = [None] * len(getters)
+
     def read(event: Happened) -> list[Any]:
-        values: list[Any] = [get and get(event) for get in getters]
+        values: list[Any] = empty.copy()
+        for i, get in present:
+            values[i] = get(event)
         for i in money:
             usd: Decimal | None = values[i]
             values[i] = None if usd is None else int((usd * _NANO).to_integral_value())

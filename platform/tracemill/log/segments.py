@@ -39,7 +39,7 @@ _TRIM_ROWS = 500  # deleted in one step, so that appenders hardly wait
 _ROW_GROUP_ROWS = 61_440
 _ONCE = {
     *("position", "event_id", "stream", "recorded_at", "occurred_at", "conversation_id"),
-    *("latency_ms", "time_to_first_chunk_ms", "payload", "digest"),
+    *("call_id", "latency_ms", "time_to_first_chunk_ms", "payload", "digest"),
 }
 _REPEATING = [name for name in rows.COLUMNS if name not in _ONCE]
 
@@ -53,7 +53,7 @@ def segment_path(folder: Path, segment: Segment) -> Path:
 
 
 def fold(journal: Journal, progress: Progress | None = None, *, wait: bool = True) -> int:
-    """Seal the journal's tail, and delete from the journal what need not stay there.
+    """Seal the journal's tail as it is now, and delete from the journal what need not stay there.
 
     Returns how many events were sealed. While another process folds, waits or returns 0.
     """
@@ -62,14 +62,16 @@ def fold(journal: Journal, progress: Progress | None = None, *, wait: bool = Tru
         if not alone:
             return 0
         remove_aborted(journal.folder)
-        while segment := _fold_one(journal, progress):
+        # What comes meanwhile is for the next fold: to run after it makes tiny files, and trims rows
+        # from under whoever follows the log closely.
+        end = journal.position()
+        while segment := _fold_one(journal, end, progress):
             sealed += segment.hi - segment.lo + 1
         trim(journal)
     return sealed
 
 
-def _fold_one(journal: Journal, progress: Progress | None) -> Segment | None:
-    end = journal.position()
+def _fold_one(journal: Journal, end: int, progress: Progress | None) -> Segment | None:
     lo = max((s.hi for s in journal.segments()), default=0) + 1
     if lo > end:
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from tracemill.errors import LogError, LogNotWritable, UsageError
 from tracemill.events import KINDS, Happened, Recorded
-from tracemill.log import crashed, erase, presence, rows, segments, tables, views
+from tracemill.log import crashed, erase, presence, rows, segments, sums, tables, views
 from tracemill.log.backup import Backup, backup
 from tracemill.log.erase import Erased, Older
 from tracemill.log.journal import Change, Durability, Journal
@@ -122,7 +122,18 @@ class EventLog:
             raise UsageError(f"durability is 'kill' or 'power', not {durability!r}")
         if not drafts:
             return []
-        positions = self._journal.append(drafts, expected or {}, durability)
+        return self._noted(self._journal.append(drafts, expected or {}, durability))
+
+    async def aappend(
+        self, event: Happened, *, expected: Mapping[str, int] | None = None
+    ) -> list[int]:
+        """`append` of one event for coroutines: those of one turn of their event loop share a commit.
+
+        Who is cancelled meanwhile leaves the event recorded.
+        """
+        return self._noted(await self._journal.aappend([rows.draft(event)], expected or {}))
+
+    def _noted(self, positions: list[int]) -> list[int]:
         if positions[-1] - self._journal.sealed >= self._fold_after:
             self._start_fold()
         return positions
@@ -175,6 +186,29 @@ class EventLog:
     def position(self) -> int:
         """The last position; 0 when nothing has happened yet."""
         return self._journal.position()
+
+    def version(self, stream: str) -> int:
+        """The version that a stream has reached, 0 when there is none: whether it has moved, asked
+        in microseconds."""
+        return self._journal.version(stream)
+
+    def versions(self, prefix: str) -> dict[str, int]:
+        """The versions of the streams whose names begin so."""
+        return self._journal.versions(prefix)
+
+    @property
+    def edition(self) -> str:
+        """Differs when what was read before may be so no more: events were emptied, another log was
+        put in the place of this one, or the machine has started anew."""
+        return self._journal.edition()
+
+    def ended(self, after: int, limit: int) -> tuple[int, list[tables.Ended]] | None:
+        """Ends of calls among up to `limit` events behind `after`, and the position of the last one.
+
+        For who follows the log closely: it takes microseconds an event. None where some of them have
+        been sealed meanwhile: ask with `sql`.
+        """
+        return self._journal.ended(after, limit)
 
     def _rows(self, after: int) -> Iterator[rows.Row]:
         for page in segments.pages(self._journal, after):
@@ -292,7 +326,7 @@ class EventLog:
         how = erase.How(reason, figures, actor)
         done = erase.erase(self, self._journal, which, how, progress)
         if done.events:
-            self._write_catalogue()
+            self._write_derived()
         return done
 
     @property
@@ -333,13 +367,13 @@ class EventLog:
         sealed = segments.fold(self._journal, progress, wait=wait)
         if len(self._journal.segments()) > MANY_SEGMENTS:
             segments.compact(self._journal, progress)
-        self._write_catalogue()
+        self._write_derived()
         return sealed
 
     def compact(self, progress: segments.Progress | None = None) -> int:
         """Merge small neighbouring segments; returns how many files were replaced."""
         replaced = segments.compact(self._journal, progress)
-        self._write_catalogue()
+        self._write_derived()
         return replaced
 
     def gc(self, *, grace_s: float = segments.GRACE_S) -> int:
@@ -354,7 +388,8 @@ class EventLog:
         """The sealed files, in order of position."""
         return [segments.segment_path(self.folder, s) for s in self._journal.segments()]
 
-    def _write_catalogue(self) -> None:
+    def _write_derived(self) -> None:
+        sums.make(self._journal, self.prices)
         views.write_catalogue(self.folder.with_suffix(".duckdb"), self.segments(), self.prices)
 
     def _start_fold(self) -> None:

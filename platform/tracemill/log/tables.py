@@ -8,7 +8,7 @@ what is to be emptied until nothing of it is left. `user_version` counts how oft
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -53,6 +53,14 @@ _NEXT_VERSION = "INSERT INTO head VALUES (?, 1) ON CONFLICT DO UPDATE SET versio
 _BEFORE = "INSERT INTO erasing SELECT first, :lo - 1, figures, 0 FROM erasing WHERE done = 0 AND first < :lo AND last >= :lo"
 _BEHIND = "INSERT INTO erasing SELECT :hi + 1, last, figures, 0 FROM erasing WHERE done = 0 AND first <= :hi AND last > :hi"
 _DONE = "UPDATE erasing SET first = max(first, :lo), last = min(last, :hi), done = 1 WHERE done = 0 AND first <= :hi AND last >= :lo"
+# Only columns that lie before the payload, which may fill pages of its own.
+_ENDED = """SELECT
+  kind, stream, occurred_at, key_id, user_id, metadata, attempts,
+  coalesce(input_tokens, 0) + coalesce(output_tokens, 0), cost_usd
+FROM journal WHERE position > ? AND position <= ?
+  AND kind BETWEEN 'llm.call.aborted' AND 'llm.call.finished'
+ORDER BY position"""
+_BEHIND_IT = "SELECT count(*), max(position) FROM journal WHERE position > ? AND position <= ?"
 _POSITION_OF = "SELECT position FROM seen WHERE event_id = ?"
 _VERSION_OF = "SELECT version FROM head WHERE stream = ?"
 
@@ -95,6 +103,25 @@ class Segment(NamedTuple):
     """When the event at `hi` was recorded, in microseconds since 1970."""
     replaced_us: int | None = None
     """When a compaction replaced it; None while it is live."""
+
+
+class Ended(NamedTuple):
+    """The end of a call, as far as who counts calls needs it."""
+
+    kind: str
+    stream: str
+    """`call:` and the call's id."""
+    occurred_us: int
+    """In microseconds since 1970."""
+    key_id: str | None
+    user_id: str | None
+    metadata: str | None
+    """Tags as JSON."""
+    attempts: int | None
+    tokens: int
+    """Read and written."""
+    nano_usd: int | None
+    """What it cost, in billionths of a dollar; None where no price is known."""
 
 
 class Erasing(NamedTuple):
@@ -276,6 +303,31 @@ def end_erasing(work: Work) -> None:
 def erasures(connection: apsw.Connection) -> int:
     """How often events were emptied: what was read before the last time may be there no more."""
     return connection.pragma("user_version")
+
+
+def version(connection: apsw.Connection, stream: str) -> int:
+    """The version that a stream has reached; 0 when there is none."""
+    return connection.execute(_VERSION_OF, (stream,)).get or 0
+
+
+def versions(connection: apsw.Connection, prefix: str) -> dict[str, int]:
+    """The versions of the streams whose names begin so."""
+    query = "SELECT stream, version FROM head WHERE stream >= ? AND stream < ?"
+    found: Any = connection.execute(query, (prefix, f"{prefix}\U0010ffff"))
+    return dict(found)
+
+
+def ended(connection: apsw.Connection, after: int, limit: int) -> tuple[int, list[Ended]] | None:
+    """The ends of calls among up to `limit` rows behind `after`, and the position of the last of these
+    rows; None where some are here no more, because they were sealed. Needs a transaction."""
+    bounds = (after, after + limit)
+    count, last = cast("tuple[int, int]", connection.execute(_BEHIND_IT, bounds).fetchone())
+    if not count:
+        return (after, []) if ends(connection)[0].position == after else None
+    if last - after != count:
+        return None
+    found: Any = connection.execute(_ENDED, bounds)
+    return last, [Ended(*row) for row in found]
 
 
 def rows_between(connection: apsw.Connection, lo: int, hi: int) -> list[tuple[Any, ...]]:

@@ -127,6 +127,8 @@ RULES: tuple[Rule, ...] = (
     ),
     # OpenAI, Anthropic, DeepSeek, OpenRouter and many that imitate them; then Google, AWS, GitHub.
     _key("sk-", r"sk-[A-Za-z0-9_-]{16,}+"),
+    # Virtual keys of ours.
+    _key("tm-", r"tm-[0-9a-f]{12}-[A-Za-z0-9_-]{20,}+"),
     _key("aiza", r"AIza[A-Za-z0-9_-]{30,}+"),
     _key("aq.", r"AQ\.[A-Za-z0-9_-]{30,}+"),
     _key("gocspx-", r"GOCSPX-[A-Za-z0-9_-]{20,}+"),
@@ -382,6 +384,7 @@ RULES: tuple[Rule, ...] = (
         checks.ipv6,
         left=_HEX,
         reach=4,
+        gate=re.compile(":[0-9A-Fa-f]{0,4}:"),
         hint="::[0-9A-Fa-f]|[0-9A-Fa-f]:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:|[0-9A-Fa-f]::",
     ),
 )

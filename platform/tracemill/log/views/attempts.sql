@@ -1,6 +1,6 @@
 -- One row for each attempt that failed and was followed by another, in its call.
 SELECT
-  substr(stream, 6) AS call_id,
+  call_id,
   TRY_CAST(payload ->> '$.attempt' AS BIGINT) AS attempt,
   occurred_at AS failed_at,  -- When the attempt failed.
   provider,

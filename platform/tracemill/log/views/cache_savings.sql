@@ -1,15 +1,6 @@
 -- What caches saved, day by day and model: that of the provider by today's prices, and ours, which answers without a call.
 WITH
-  ended AS (
-    SELECT
-      CAST(occurred_at AS DATE) AS day, position, kind, occurred_at, provider, request_model, response_model, service_tier, input_tokens, output_tokens,
-      cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens, reasoning_output_tokens,
-      input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
-    FROM events
-    WHERE is_end(kind)
-  ),
-  ends AS (FROM costs_among('ended')),
-  summed AS (
+  together AS (
     SELECT
       day,
       provider,
@@ -24,7 +15,7 @@ WITH
       coalesce(sum(calls) FILTER (status = 'cached'), 0)::BIGINT AS answered,
       coalesce(sum(saved_usd), 0) AS answers_saved_usd,
       sum(priced) + sum(saved) AS known
-    FROM ends
+    FROM spent_by_day
     WHERE billed > 0 OR status = 'cached'
     GROUP BY ALL
   )
@@ -44,4 +35,5 @@ SELECT
   answered,  -- Calls that our own response cache answered.
   CAST(answers_saved_usd AS DECIMAL(38, 9)) AS answers_saved_usd,  -- What they would have cost, as recorded then.
   known / (calls + answered) AS known_share  -- Share of the calls whose price is known.
-FROM summed
+FROM together
+ORDER BY ALL

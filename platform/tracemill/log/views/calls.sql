@@ -1,6 +1,6 @@
 -- One row for each model call: what was asked, what came of it, what it took.
 SELECT
-  substr(ended.stream, 6) AS call_id,
+  ended.call_id,
   coalesce(started.occurred_at, ended.occurred_at) AS started_at,  -- When the request was about to leave.
   ended.occurred_at AS ended_at,  -- When it came to its end; NULL while it runs.
   substr(ended.kind, 10) AS status,  -- Running, finished, failed, aborted (a stream that was cut), crashed (its process is gone) or cached.
@@ -50,10 +50,10 @@ RIGHT JOIN (
   SELECT * FROM events WHERE is_end(kind)
 ) AS ended
   -- Both sides stand in the second condition, or DuckDB would hold every start in memory for a few ends.
-  ON started.stream = ended.stream AND started.kind = CASE WHEN ended.kind IS NOT NULL THEN 'llm.call.started' END
+  ON started.call_id = ended.call_id AND started.kind = CASE WHEN ended.kind IS NOT NULL THEN 'llm.call.started' END
 UNION ALL BY NAME
 SELECT
-  substr(stream, 6) AS call_id,
+  call_id,
   occurred_at AS started_at,
   'running' AS status,
   operation,
@@ -70,6 +70,8 @@ SELECT
   payload ->> '$.batch_id' AS batch_id,
   metadata,
   prompt_of(payload -> '$.messages') AS prompt
-FROM (SELECT stream, true AS is_over FROM events WHERE is_end(kind)) AS ended
-RIGHT JOIN (SELECT * FROM events WHERE kind = 'llm.call.started') AS started USING (stream)
-WHERE is_over IS NULL
+FROM (SELECT * FROM events WHERE kind = 'llm.call.started') AS started
+SEMI JOIN (
+  SELECT position FROM open_calls WHERE kind = 'llm.call.started'
+  AND call_id NOT IN (SELECT call_id FROM open_calls WHERE kind = 'ended')
+) AS running USING (position)

@@ -2,23 +2,22 @@
 WITH
   ended AS (
     SELECT
-      CAST(occurred_at AS DATE) AS day,
-      count(*) AS calls,
-      count(*) FILTER (kind IN ('llm.call.finished', 'llm.call.aborted')) AS billed,
-      count(*) FILTER (kind = 'llm.call.crashed') AS crashed,
-      count(*) FILTER (kind = 'llm.call.aborted') AS aborted,
-      count(*) FILTER (kind IN ('llm.call.finished', 'llm.call.aborted') AND usage_estimated) AS estimated
-    FROM events
-    WHERE is_end(kind)
+      day,
+      sum(calls)::BIGINT AS calls,
+      coalesce(sum(calls) FILTER (kind IN ('llm.call.finished', 'llm.call.aborted')), 0)::BIGINT AS billed,
+      coalesce(sum(calls) FILTER (kind = 'llm.call.crashed'), 0)::BIGINT AS crashed,
+      coalesce(sum(calls) FILTER (kind = 'llm.call.aborted'), 0)::BIGINT AS aborted,
+      coalesce(sum(estimated) FILTER (kind IN ('llm.call.finished', 'llm.call.aborted')), 0)::BIGINT AS estimated
+    FROM counted_by_day
     GROUP BY ALL
   ),
   priced AS (
-    SELECT day, sum(calls - failed - cached - unpriced)::BIGINT AS priced FROM costs_by_day GROUP BY ALL
+    SELECT day, sum(priced)::BIGINT AS priced FROM spent_by_day GROUP BY ALL
   ),
   running AS (
-    SELECT CAST(occurred_at AS DATE) AS day, count(*) AS running
-    FROM (SELECT stream, occurred_at FROM events WHERE kind = 'llm.call.started') AS started
-    ANTI JOIN (SELECT stream FROM events WHERE is_end(kind)) AS ended USING (stream)
+    SELECT day, count(*) AS running
+    FROM (SELECT call_id, day FROM open_calls WHERE kind = 'llm.call.started') AS started
+    ANTI JOIN (SELECT call_id FROM open_calls WHERE kind = 'ended') AS ended USING (call_id)
     GROUP BY ALL
   ),
   lost AS (
@@ -45,3 +44,4 @@ FROM ended
 FULL JOIN priced USING (day)
 FULL JOIN running USING (day)
 FULL JOIN lost USING (day)
+ORDER BY ALL

@@ -1,14 +1,4 @@
 -- What was spent at each provider, by today's prices.
-WITH
-  ended AS (
-    SELECT
-      position, kind, occurred_at, provider, request_model, response_model, service_tier, input_tokens, output_tokens,
-      cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens, reasoning_output_tokens,
-      input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
-    FROM events
-    WHERE is_end(kind)
-  ),
-  ends AS (FROM costs_among('ended'))
 SELECT
   provider,
   sum(calls)::BIGINT AS calls,  -- Calls that ended, failed ones included.
@@ -22,5 +12,6 @@ SELECT
   coalesce(sum(saved_usd), 0)::DECIMAL(38, 9) AS saved_usd,  -- By the response cache.
   (sum(billed) - sum(priced))::BIGINT AS unpriced,  -- Calls without a known price.
   sum(priced) / nullif(sum(billed), 0) AS known_share  -- Share of the calls that took tokens whose price is known: `cost_usd` is of these.
-FROM ends
+FROM spent_by_day
 GROUP BY ALL
+ORDER BY ALL

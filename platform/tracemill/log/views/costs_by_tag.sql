@@ -1,14 +1,5 @@
 -- What was spent under each tag and value, by today's prices; a call counts under each of its tags. Calls whose tags stand on their start alone, as older versions wrote them, count under none.
 WITH
-  ended AS (
-    SELECT
-      metadata, position, kind, occurred_at, provider, request_model, response_model, service_tier, input_tokens, output_tokens,
-      cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens, reasoning_output_tokens,
-      input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
-    FROM events
-    WHERE is_end(kind)
-  ),
-  ends AS (FROM costs_among('ended')),
   -- Calls with the same tags first: there are few sets of tags, and reading one takes long.
   alike AS (
     SELECT
@@ -24,7 +15,7 @@ WITH
       sum(saved_usd) AS saved_usd,
       sum(billed) AS billed,
       sum(priced) AS priced
-    FROM ends
+    FROM spent_by_tags
     GROUP BY metadata
   ),
   tagged AS (
@@ -50,3 +41,4 @@ SELECT
   sum(priced) / nullif(sum(billed), 0) AS known_share  -- Share of the calls that took tokens whose price is known: `cost_usd` is of these.
 FROM tagged
 GROUP BY ALL
+ORDER BY ALL

@@ -1,23 +1,12 @@
 -- How many calls failed, day by day, model and class of error, and what retries did about it. A row without a class counts all classes.
 WITH
   ended AS (
-    SELECT
-      CAST(occurred_at AS DATE) AS day,
-      provider,
-      request_model,
-      CASE
-        WHEN kind = 'llm.call.crashed' THEN 'crashed'
-        WHEN kind = 'llm.call.failed' OR (kind = 'llm.call.aborted' AND error_type <> 'interrupted') THEN error_type
-      END AS class,
-      count(*) AS calls
-    FROM events
-    WHERE is_end(kind)
-    GROUP BY ALL
+    SELECT day, provider, request_model, class, sum(calls) AS calls FROM counted_by_day GROUP BY ALL
   ),
   -- A call counts once for each class, however often it met it.
   met AS (
     SELECT
-      stream,
+      call_id,
       CAST(max(occurred_at) AS DATE) AS day,
       provider,
       request_model,
@@ -30,7 +19,7 @@ WITH
   ),
   -- From the second attempt on: few, so that their streams are found fast.
   won AS (
-    SELECT stream FROM events WHERE kind = 'llm.call.finished' AND attempts > 1
+    SELECT call_id FROM events WHERE kind = 'llm.call.finished' AND attempts > 1
   ),
   spent AS (
     SELECT
@@ -40,9 +29,9 @@ WITH
       class,
       sum(retries) AS retries,
       sum(waited_ms) AS waited_ms,
-      count(*) FILTER (won.stream IS NOT NULL) AS recovered
+      count(*) FILTER (won.call_id IS NOT NULL) AS recovered
     FROM met
-    LEFT JOIN won USING (stream)
+    LEFT JOIN won USING (call_id)
     GROUP BY ALL
   ),
   classes AS (
@@ -81,3 +70,4 @@ SELECT
   coalesce(recovered, 0) AS recovered  -- Calls that met the error and were answered in the end; without a class, once for each.
 FROM totals
 FULL JOIN summed USING (day, provider, request_model)
+ORDER BY ALL

@@ -1,6 +1,6 @@
 -- The calls without a good answer: failed, crashed, cut by an error, refused or filtered. `signature` is the same for failures that differ only in numbers, ids, quoted values and urls.
 SELECT
-  substr(ended.stream, 6) AS call_id,
+  ended.call_id,
   ended.position,
   ended.occurred_at AS ended_at,  -- When it came to its end.
   substr(ended.kind, 10) AS status,  -- Failed, aborted, crashed; finished where the model refused or a filter stepped in.
@@ -34,4 +34,4 @@ RIGHT JOIN (
     OR (kind = 'llm.call.finished' AND finish_reason IN ('refusal', 'content_filter'))
 ) AS ended
   -- Both sides stand in the second condition, or DuckDB would hold every start in memory for a few ends.
-  ON started.stream = ended.stream AND started.kind = CASE WHEN ended.kind IS NOT NULL THEN 'llm.call.started' END
+  ON started.call_id = ended.call_id AND started.kind = CASE WHEN ended.kind IS NOT NULL THEN 'llm.call.started' END

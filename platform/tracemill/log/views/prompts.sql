@@ -24,14 +24,6 @@ WITH
     FROM pointing
     GROUP BY ALL
   ),
-  ended AS (
-    SELECT
-      prompt_name, prompt_version, position, kind, occurred_at, provider, request_model, response_model, service_tier,
-      input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, cache_write_1h_input_tokens,
-      reasoning_output_tokens, input_audio_tokens, cache_read_audio_tokens, output_audio_tokens, cost_usd, saved_usd, billed
-    FROM events
-    WHERE prompt_name IS NOT NULL AND kind IN ('llm.call.finished', 'llm.call.aborted')
-  ),
   ends AS (
     SELECT
       prompt_name,
@@ -45,7 +37,8 @@ WITH
       sum(output_tokens) AS output_tokens,
       sum(repriced_usd) AS repriced_usd,
       sum(cost_usd) AS cost_usd
-    FROM costs_among('ended')
+    FROM spent_by_prompt
+    WHERE prompt_name IS NOT NULL AND status IN ('finished', 'aborted')
     GROUP BY ALL
     UNION ALL BY NAME
     SELECT
