@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import FULL
 from tests.llm.batch_server import KEYS, BatchServer, Refused, serving
 from tracemill import EventLog, Request, Settings, prices
 from tracemill.errors import CallFailed, UsageError
@@ -620,7 +621,7 @@ def test_a_crash_at_any_step_makes_no_second_batch_and_loses_no_call(
     monkeypatch.setattr(batch_results, "CHUNK", 2)
     asked = requests(prefix)
     crashes = 0
-    for step in range(1, 40):
+    for step in range(1, 40, 1 if FULL or prefix == "openai" else 3):
         folder, batch_id = tmp_path / str(step), new_id()
         server.batches.clear()
         dying = mortal(folder, Mortal(step))
@@ -640,7 +641,7 @@ def test_a_crash_at_any_step_makes_no_second_batch_and_loses_no_call(
                 assert len(log_of(client.log, kind)) == 1
             assert client.log.verify().ok
     # Submitted, two chunks of starts, create, created; poll, ended; fetch, two chunks of ends, ...
-    assert crashes >= 12
+    assert crashes >= (12 if FULL or prefix == "openai" else 4)
 
 
 def test_a_batch_whose_answer_was_lost_is_found_again(

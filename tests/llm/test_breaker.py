@@ -85,6 +85,26 @@ def probe(breaker: Breaker, clock: Clock) -> Ticket:
 # What opens it
 
 
+def test_quick_failures_among_long_streams_are_few(breaker: Breaker) -> None:
+    streams = [breaker.enter() for _ in range(20)]
+    for ticket in streams:
+        breaker.heard(ticket)
+    assert fail(breaker, 10) == []
+    assert [breaker.succeeded(ticket) for ticket in streams[:10]] == [None] * 10
+    # A stream that breaks counts, though it had begun: 20 of 40.
+    changes = [breaker.failed(ticket, error("connection")) for ticket in streams[10:]]
+    assert [change for change in changes if change] == changes[-1:]
+    assert breaker.state == "open"
+
+
+def test_what_is_heard_when_it_is_open_changes_nothing(breaker: Breaker) -> None:
+    late = breaker.enter()
+    opened(breaker)
+    breaker.heard(late)
+    assert breaker.succeeded(late) is None
+    assert breaker.state == "open"
+
+
 def test_five_failures_open_it_and_say_why_and_for_how_long(breaker: Breaker) -> None:
     assert fail(breaker, 4) == []
     assert fail(breaker) == [

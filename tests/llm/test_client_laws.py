@@ -28,6 +28,7 @@ from tracemill.llm import flow
 from tracemill.llm.client import Client
 from tracemill.llm.flow import Answer, Exchange, Opened, OpenedAsync
 from tracemill.llm.guard import Guard
+from tracemill.log import presence
 from tracemill.messages import Message, Response, ToolCall, ToolResult
 
 ANY = settings(
@@ -335,6 +336,33 @@ def test_32_threads_share_a_client(server: Server, log: EventLog):
     assert kinds == {"llm.call.started": 96, "llm.call.finished": 96}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_that_are_cancelled_at_any_moment_end_once(log: EventLog, stream: bool):
+    client, _ = played(log, [whole(answered())])
+    before = presence.in_flight()
+
+    async def call(steps: int) -> None:
+        task = asyncio.create_task(
+            anext(client.astream(ask())) if stream else client.agenerate(ask())  # pyright: ignore
+        )
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def all_() -> None:
+        for _ in range(3):
+            await asyncio.gather(*map(call, range(12)))
+
+    asyncio.run(all_())
+    calls = log.sql("SELECT list(kind ORDER BY position) AS kinds FROM events GROUP BY stream")
+    found = {tuple(kinds) for kinds in calls["kinds"]}
+    assert found <= {("llm.call.started", end) for end in ENDS}
+    assert ("llm.call.started", "llm.call.failed") in found
+    assert presence.in_flight() == before
+
+
 @pytest.mark.parametrize("closes", [True, False])
 def test_event_loops_one_after_the_other(server: Server, log: EventLog, closes: bool):
     client = Client(log)
@@ -359,7 +387,9 @@ def test_event_loops_one_after_the_other(server: Server, log: EventLog, closes: 
             gc.collect()
     assert Counter(log.sql("SELECT status FROM calls")["status"]) == {"finished": 12, "aborted": 3}
     assert client._network is not None  # pyright: ignore[reportPrivateUsage]
-    assert client._network._async == {}  # pyright: ignore[reportPrivateUsage]
+    sessions = client._network._async  # pyright: ignore[reportPrivateUsage]
+    assert sessions is not None
+    assert sessions.holders == {}
 
 
 def test_a_client_that_was_closed_opens_again(server: Server, log: EventLog):

@@ -25,6 +25,7 @@ from tracemill.llm.guard import (
     repair,
 )
 from tracemill.llm.providers import Reply
+from tracemill.llm.redaction import Redactor, spotless
 from tracemill.messages import Image, Reasoning, Text, Tool, ToolCall, ToolResult
 
 KEY = "sk-" + "a1B2" * 12
@@ -479,3 +480,68 @@ def test_an_error_message_keeps_no_key() -> None:
     assert redact_error(f"Incorrect API key provided: {KEY}.") == (
         "Incorrect API key provided: [api_key]."
     )
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *("ann@example.org", "+49 170 1234567", "4111 1111 1111 1111", "4111111111111111"),
+        *("password: hunter2-aX", "password", "hunter2-aX9", "sk-proj-0123456789abcdefghij", "::1"),
+        *(
+            "2001:db8::ff00:42:8329",
+            "10.0.0.1",
+            "DE89370400440532013000",
+            "token",
+            "\u043f\u0430\u0440\u043e\u043b\u044c: \u0442\u0430\u0439\u043d\u04309x",
+        ),
+        *(
+            "-----BEGIN PRIVATE KEY-----\n",
+            "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+            "call me",
+            ":",
+            "\t",
+        ),
+        *("\\", '"', " ", "a", "0x", "[email]", "é"),
+    ]
+)
+SAID = st.lists(FRAGMENTS, max_size=4).map("".join)
+VALUES = st.recursive(
+    SAID | st.just(4111111111111111) | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SAID, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    said=SAID,
+    part=st.one_of(
+        st.builds(Text, content=SAID),
+        st.builds(Reasoning, content=SAID),
+        st.builds(ToolResult, id=st.just("1"), response=SAID),
+        st.builds(ToolCall, id=st.just("1"), name=st.just("f"), arguments=VALUES.map(json.dumps)),
+        st.builds(ToolCall, id=st.just("1"), name=st.just("f"), arguments=SAID),
+        st.builds(Image, uri=SAID),
+    ),
+    tool=st.builds(
+        Tool,
+        name=st.just("f"),
+        description=SAID,
+        parameters=st.dictionaries(SAID, VALUES, max_size=2),
+    ),
+    metadata=st.dictionaries(SAID, SAID, max_size=2),
+    names=st.tuples(SAID, SAID),
+)
+def test_what_is_passed_at_once_is_what_the_redactor_would_leave(
+    said: str, part: Any, tool: Tool, metadata: dict[str, str], names: tuple[str, str]
+) -> None:
+    given: list[dict[str, Any]] = [
+        {"system": said, "stop": (said,)},
+        {"tools": (tool,)},
+        {"messages": [Message(role="user", content=said), Message(role="user", content=(part,))]},
+        {"metadata": metadata, "response_schema": metadata},
+        {"user_id": names[0], "conversation_id": names[1]},
+    ]
+    for fields in given:
+        fields.setdefault("messages", [Message(role="user", content="")])
+        request = Request(model="a/b", **fields)
+        if spotless(request):
+            assert Redactor().request(request) == request

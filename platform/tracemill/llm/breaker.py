@@ -49,6 +49,8 @@ class Ticket:
     change: Change | None = None
     """Set where entering made the breaker half open: this attempt is the probe."""
     used: bool = False
+    heard: bool = False
+    """Whether the beginning of its answer was counted."""
 
 
 @dataclass(slots=True)
@@ -109,6 +111,14 @@ class Breaker:
             self._probe, self._probe_since = Ticket(self._generation, change), now
             return self._probe
 
+    def heard(self, ticket: Ticket) -> None:
+        """The first piece of a streamed answer is here. That counts as an answer: were only ends
+        counted, a few quick failures among many long streams would look like most of them."""
+        with self._lock:
+            if self._state == "closed" and ticket.generation == self._generation:
+                ticket.heard = True
+                self._note(self._clock(), failed=False)
+
     def succeeded(self, ticket: Ticket) -> Change | None:
         """The attempt was answered."""
         with self._lock:
@@ -117,7 +127,8 @@ class Breaker:
             if self._state == "half_open":
                 self._open_s = FIRST_OPEN_S
                 return self._change("closed", "the probe was answered")
-            self._note(self._clock(), failed=False)
+            if not ticket.heard:
+                self._note(self._clock(), failed=False)
             return None
 
     def failed(self, ticket: Ticket, error: CallFailed) -> Change | None:

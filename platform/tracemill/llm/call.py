@@ -8,13 +8,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import SecretStr
 
 from tracemill import prices
-from tracemill.errors import CallFailed, UsageError
+from tracemill.errors import CallFailed, TracemillError, UsageError
 from tracemill.events import (
     Happened,
     LlmCallAborted,
@@ -26,6 +27,7 @@ from tracemill.events import (
     new_id,
 )
 from tracemill.llm import guard, keys
+from tracemill.llm.flow import Append, Flow, at_once
 from tracemill.llm.providers import Reply
 from tracemill.log import presence
 from tracemill.messages import (
@@ -80,6 +82,8 @@ class Call:
         self.attempts = 0
         self.first_chunk_ms: float | None = None
         self.partial: Callable[[], Reply] | None = None
+        # Told when the first piece is here.
+        self.heard: Callable[[], None] = lambda: None
         self.secret: SecretStr | None = None
         self.inputs: Sequence[str] = ()
         # What the log gets of an answer that was cut.
@@ -109,17 +113,24 @@ class Call:
         self.id: str = self.about["call_id"]
 
     def start(self, **more: Any) -> None:
+        """`begin`, at once."""
+        at_once(self.begin(**more))
+
+    def begin(self, **more: Any) -> Flow[None]:
         """The request is about to leave; `more` are further fields of `LlmCallStarted`."""
         asked = {name: getattr(self._asked, name) for name in Asked.model_fields}
-        self._append(
-            LlmCallStarted(
-                **asked | self.about,
-                causation_id=self._causation_id,
-                process=self.log.process,
-                **more,
-            )
+        event = LlmCallStarted(
+            **asked | self.about,
+            causation_id=self._causation_id,
+            process=self.log.process,
+            **more,
         )
         presence.began(self.id)
+        try:
+            yield from self._recorded(event)
+        finally:
+            if not self._version:
+                presence.ended(self.id)
         self._begun = self._attempt_begun = time.perf_counter()
 
     def answered_from_cache(self, stored: Response, latency_ms: float) -> None:
@@ -144,6 +155,7 @@ class Call:
         """A piece of a stream is here."""
         if self.first_chunk_ms is None:
             self.first_chunk_ms = _since(self._begun)
+            self.heard()
 
     def retried(self, error: CallFailed, wait_s: float) -> None:
         """The attempt failed; another follows after the wait."""
@@ -160,6 +172,10 @@ class Call:
         )
 
     def finish(self, reply: Reply, logged: Reply | None = None) -> Response:
+        """`end`, at once."""
+        return at_once(self.end(reply, logged))
+
+    def end(self, reply: Reply, logged: Reply | None = None) -> Flow[Response]:
         """The call was answered; `logged` is what the log gets where that differs."""
         usage = reply.usage or self._estimate(reply)
         kept = logged or reply
@@ -171,7 +187,7 @@ class Call:
             finish_reasons=(reply.finish_reason,),
             raw_finish_reason=_optional(reply.raw_finish_reason),
         )
-        self._end(event)
+        yield from self._recorded(event)
         return Response(
             call_id=self.id,
             content=content_of(reply.parts),
@@ -195,7 +211,7 @@ class Call:
 
         That is the error itself, without secrets, or `CallFailed` in the place of a defect of ours.
         """
-        if not self.here:
+        if not self.here or not self._version or self.last_event_id is not None:
             return error
         failure = self._in_words(error)
         failure.args, failure.call_id = (self._clean(str(failure)),), self.id
@@ -219,7 +235,7 @@ class Call:
             latency_ms=_since(self._begun),
         )
         if partial is None:
-            self._end(failed)
+            self._append(failed)
         else:
             usage = partial.usage or self._estimate(partial)
             aborted = LlmCallAborted(
@@ -229,10 +245,10 @@ class Call:
                 content=content_of(self.kept(partial).parts),
             )
             try:
-                self._end(aborted)
+                self._append(aborted)
             except UsageError:
                 # What had arrived is more than an event can hold.
-                self._end(failed)
+                self._append(failed)
         return failure if isinstance(error, Exception) else error
 
     @property
@@ -296,19 +312,32 @@ class Call:
         written = sum(tokenizer.count(_written(part)) for part in reply.parts)
         return Usage(input_tokens=read, output_tokens=written, estimated=True)
 
-    def _end(self, event: Happened) -> None:
-        self._append(event)
-        self.last_event_id = event.event_id
-        presence.ended(self.id)
-
     def _append(self, event: Happened) -> None:
+        at_once(self._recorded(event))
+
+    def _recorded(self, event: Happened) -> Flow[None]:
         if not self.here:
             raise UsageError("this stream belongs to the process that began it: read it there")
         event = keys.without_in(event, self.secret)
-        self.log.append([event], expected={event.stream: self._version})
+        try:
+            yield Append(self.log, event, self._version)
+        except Exception:
+            raise
+        except BaseException:
+            # The caller went meanwhile. Whether it was stored or not, now it is.
+            with suppress(TracemillError):
+                self.log.append([event], expected={event.stream: self._version})
+                self._noted(event)
+            raise
+        self._noted(event)
+
+    def _noted(self, event: Happened) -> None:
         self._version += 1
         if self._version == 1:
             self.about["causation_id"] = event.event_id
+        if isinstance(event, LlmCallFinished | LlmCallFailed | LlmCallAborted):
+            self.last_event_id = event.event_id
+            presence.ended(self.id)
 
 
 def _written(part: Part) -> str:

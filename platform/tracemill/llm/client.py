@@ -20,6 +20,7 @@ from tracemill.llm import embedding, keys
 from tracemill.llm import guard as guards
 from tracemill.llm.call import Call, Ids
 from tracemill.llm.embedding import Embedded, InputKind, Ranking
+from tracemill.llm.exchange import deltas_of
 from tracemill.llm.flow import Answer, AsyncStream, Do, Flow, Sleep, Stream, arun, run
 from tracemill.llm.guard import Guard
 from tracemill.llm.limits import Limits
@@ -27,7 +28,7 @@ from tracemill.llm.line import Lines, labels
 from tracemill.llm.options import Options, check, not_json
 from tracemill.llm.providers import Wire
 from tracemill.log import EventLog
-from tracemill.messages import Asked, Delta, Request, Response
+from tracemill.messages import Asked, Request, Response
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Client:
             settings.llm_timeout_s if settings else 600,
             models=settings.models if settings else log.folder.parent / "models",
             clock=clock,
+            trace_context=settings.llm_trace_context if settings else False,
         )
 
     @classmethod
@@ -113,9 +115,18 @@ class Client:
         """Call the request's model; iterate over the pieces of its answer as they arrive."""
         return Stream(self._fallen_back(request, options, stream=True), self._reach)
 
-    def astream(self, request: Request, **options: Unpack[Options]) -> AsyncStream:
-        """As `stream`, for `async for`."""
-        return AsyncStream(self._fallen_back(request, options, stream=True), self._reach)
+    def astream(
+        self, request: Request, *, together: bool = False, **options: Unpack[Options]
+    ) -> AsyncStream:
+        """As `stream`, for `async for`.
+
+        Args:
+            together: read as far as pieces have arrived before the first of them is handed on, so
+                that what is written for them can leave together; `AsyncStream.more` tells. Who
+                stops early may then have seen less than the log has.
+        """
+        flow = self._fallen_back(request, options, stream=True)
+        return AsyncStream(flow, self._reach, together=together)
 
     def embed(
         self,
@@ -124,6 +135,7 @@ class Client:
         model: str,
         dimensions: int | None = None,
         input_kind: InputKind | None = None,
+        whose: Asked | None = None,
         **options: Unpack[Options],
     ) -> Embedded:
         """Vectors of texts, in their order.
@@ -131,9 +143,10 @@ class Client:
         Args:
             dimensions: of a vector; None for the model's own.
             input_kind: `query` or `document`, for models that tell them apart.
+            whose: on whose behalf: its user, key, tags and conversation are recorded.
         """
         flow = embedding.embed(
-            self._begun(model, options), texts, dimensions=dimensions, input_kind=input_kind
+            self._begun(model, options, whose), texts, dimensions=dimensions, input_kind=input_kind
         )
         return run(flow, self._reach)
 
@@ -144,11 +157,12 @@ class Client:
         model: str,
         dimensions: int | None = None,
         input_kind: InputKind | None = None,
+        whose: Asked | None = None,
         **options: Unpack[Options],
     ) -> Embedded:
         """As `embed`."""
         flow = embedding.embed(
-            self._begun(model, options), texts, dimensions=dimensions, input_kind=input_kind
+            self._begun(model, options, whose), texts, dimensions=dimensions, input_kind=input_kind
         )
         return await arun(flow, self._reach)
 
@@ -159,10 +173,12 @@ class Client:
         *,
         model: str,
         top_n: int | None = None,
+        whose: Asked | None = None,
         **options: Unpack[Options],
     ) -> Ranking:
-        """Documents by how well they answer the query, best first; at most `top_n`."""
-        flow = embedding.rerank(self._begun(model, options), query, documents, top_n=top_n)
+        """Documents by how well they answer the query, best first; at most `top_n`. `whose` as for
+        `embed`."""
+        flow = embedding.rerank(self._begun(model, options, whose), query, documents, top_n=top_n)
         return run(flow, self._reach)
 
     def exchange(self, prefix: str, wire: Wire, *, retry: bool = True) -> Answer:
@@ -172,6 +188,10 @@ class Client:
         """
         line = self._lines.to(f"{prefix}/-")
         return run(self._lines.asked(line, wire, retry_too=retry), self._reach)
+
+    def prepare(self) -> None:
+        """Load what coroutines need to reach a provider: else the first call takes 0.2 s longer."""
+        self._reach().prepare()
 
     def close(self) -> None:
         """Close the connections; the log stays open."""
@@ -240,7 +260,7 @@ class Client:
             yield Sleep(_POLL_S)
         response = self._hit(asking, checked, stored, (time.perf_counter() - begun) * 1000)
         if checked.sent.stream:
-            yield Delta(text=response.text)
+            yield from deltas_of(response.parts)
         return response
 
     def _hit(
@@ -263,8 +283,8 @@ class Client:
         """Started, sent, ended: what the log sees of a call."""
         sent = checked.sent
         call = self._call(checked.logged, asking.ids, model=checked.sent.model)
-        call.start(streamed=sent.stream, fallback_of=asking.fallback_of)
         try:
+            yield from call.begin(streamed=sent.stream, fallback_of=asking.fallback_of)
             self._decided(call, checked.decisions)
             if checked.blocked:
                 raise CallFailed("guard", checked.blocked)
@@ -272,7 +292,7 @@ class Client:
             call.kept = lambda reply: guards.check_output(self._rules(asking), sent, reply).logged
             reply = yield from self._lines.chat(call, sent, line)
             output = guards.check_output(self._rules(asking), sent, reply)
-            response = call.finish(output.reply, output.logged)
+            response = yield from call.end(output.reply, output.logged)
         except BaseException as error:
             failure = call.fail(error)
             if failure is error:
@@ -344,12 +364,14 @@ class Client:
         call.secret = keys.of(model)
         return call
 
-    def _begun(self, model: str, options: Options) -> embedding.Begun:
+    def _begun(self, model: str, options: Options, whose: Asked | None = None) -> embedding.Begun:
         check(options)
         if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"model is a name such as provider/model, not {repr(model)[:60]}")
         ids = Ids(**{name: options[name] for name in Ids._fields if name in options})
-        return embedding.Begun(self.log, self._lines, model, ids, options.get("timeout_s"))
+        return embedding.Begun(
+            self.log, self._lines, model, ids, options.get("timeout_s"), whose or Asked()
+        )
 
     def _rules(self, asking: _Asking) -> Guard | None:
         return asking.options.get("guard", self.guard)

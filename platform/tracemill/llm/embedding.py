@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from tracemill.errors import CallFailed
 from tracemill.llm import keys
 from tracemill.llm.call import Call, Ids
-from tracemill.llm.exchange import Line, ask, parsed
+from tracemill.llm.exchange import Line, ask, parsed, traced
 from tracemill.llm.flow import Flow
 from tracemill.llm.line import Lines, labels
 from tracemill.llm.providers import Adapter, Ranked, Reply, Vectors, Wire
@@ -25,6 +25,9 @@ BATCH_TOKENS = 100_000
 """The most tokens in one request, as counted below: OpenAI takes 300,000, Voyage 120,000."""
 
 
+_NOBODY = Asked()
+
+
 class Begun(NamedTuple):
     """What a call needs, whatever it asks for."""
 
@@ -33,6 +36,8 @@ class Begun(NamedTuple):
     model: str
     ids: Ids
     timeout_s: float | None
+    whose: Asked = _NOBODY
+    """On whose behalf."""
 
 
 class Embedded(NamedTuple):
@@ -113,7 +118,7 @@ def rerank(
         tokens = (sum(map(len, documents)) + len(query)) // 4
 
         def send() -> Flow[Ranked]:
-            answer = yield from ask(line, wire)
+            answer = yield from ask(line, traced(call, line, wire))
             reply = line.adapter.read_ranking(parsed(answer, line), line.provider)
             if any(not 0 <= at < len(documents) for at, _ in reply.ranking):
                 raise CallFailed(
@@ -142,7 +147,7 @@ def _asked(
     begun: Begun, call: Call, line: Line, wire: Wire, count: int, batch: Sequence[str]
 ) -> Flow[Vectors]:
     def send() -> Flow[Vectors]:
-        answer = yield from ask(line, wire)
+        answer = yield from ask(line, traced(call, line, wire))
         reply = line.adapter.read_vectors(parsed(answer, line), line.provider)
         if len(reply.vectors) != count:
             raise CallFailed(
@@ -160,7 +165,9 @@ def _asked(
 
 
 def _call(begun: Begun, operation: str) -> Call:
-    call = Call(begun.log, Asked(), begun.ids, labels(begun.model)._replace(operation=operation))
+    call = Call(
+        begun.log, begun.whose, begun.ids, labels(begun.model)._replace(operation=operation)
+    )
     call.secret = keys.of(begun.model)
     return call
 

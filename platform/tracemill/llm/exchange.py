@@ -4,9 +4,10 @@ Everything between a `Request` and the `Reply` that has come; whether to try aga
 here.
 """
 
-from collections.abc import Generator, Mapping
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
 
@@ -19,8 +20,9 @@ from tracemill.llm.limits import Limiter
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
 from tracemill.llm.providers.fields import decoded
 from tracemill.llm.sse import Decoder
-from tracemill.messages import Delta, Part, Reasoning, Request, Text, ToolCall
+from tracemill.messages import Delta, Json, Part, Reasoning, Request, Text, ToolCall
 
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-debug-trace-id")
 
 
@@ -36,6 +38,8 @@ class Line(NamedTuple):
     timeout_s: float
     models: Path = Path()
     """Where models lie that were trained here."""
+    trace_context: bool = False
+    """Whether requests say which trace and call they are part of."""
 
     @property
     def adapter(self) -> Adapter:
@@ -98,8 +102,38 @@ def local(call: Call, request: Request, line: Line) -> Flow[Reply]:
             yield Delta(text=piece)
 
 
+def traced(call: Call, line: Line, wire: Wire) -> Wire:
+    """The request with W3C's `traceparent`, where that is wanted: its span is the one that an export
+    of the call gets, which follows from the call's id."""
+    if not line.trace_context:
+        return wire
+    own = call.id.replace("-", "")
+    told = call.about["trace_id"] or ""
+    trace_id = told if _TRACE_ID.fullmatch(told) else own
+    return wire._replace(headers={**wire.headers, "traceparent": f"00-{trace_id}-{own[16:]}-01"})
+
+
+def _wire(call: Call, request: Request, line: Line) -> Wire:
+    wire = traced(call, line, line.adapter.chat(request, line.model, line.provider))
+    if request.extra and isinstance(wire.body, dict):
+        # Anthropic's SDKs call so what goes into a header; the adapter has put it there.
+        extra = {name: value for name, value in request.extra.items() if name != "betas"}
+        return wire._replace(body=merged(extra, wire.body))
+    return wire
+
+
+def merged(extra: Json, body: Json) -> Json:
+    """Both, object by object; what has a name of ours goes by that."""
+    both = {
+        name: merged(cast(Json, extra[name]), cast(Json, body[name]))
+        for name in extra.keys() & body.keys()
+        if isinstance(extra[name], dict) and isinstance(body[name], dict)
+    }
+    return {**extra, **body, **both}
+
+
 def _answered(call: Call, request: Request, line: Line) -> Flow[Reply]:
-    answer = yield from ask(line, line.adapter.chat(request, line.model, line.provider))
+    answer = yield from ask(line, _wire(call, request, line))
     return _whole(answer, line)
 
 
@@ -112,7 +146,7 @@ def _whole(answer: Answer, line: Line) -> Reply:
 
 def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
     """One request whose answer comes in pieces; `call.partial` is what has arrived so far."""
-    wire = line.adapter.chat(request, line.model, line.provider)
+    wire = _wire(call, request, line)
     opened: Opened = yield Open(Exchange(line.provider, wire, line.timeout_s), line.key)
     line.limiter.observe(opened.headers)
     if opened.status >= 400 or not _is_stream(opened.headers):
@@ -122,7 +156,7 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
         # The server did not stream: an error with status 200, or an answer in one piece.
         reply = _whole(answer, line)
         call.partial = lambda: reply
-        yield from _handed_on(_deltas(reply), call)
+        yield from _handed_on(deltas_of(reply.parts), call, line)
         return reply
     fold, decoder = line.adapter.fold(line.provider), Decoder()
 
@@ -135,9 +169,9 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
     try:
         while chunk := (yield Read()):
             for event in decoder.feed(chunk):
-                yield from _handed_on(fold.feed(event), call)
+                yield from _handed_on(fold.feed(event), call, line)
         for event in decoder.close():
-            yield from _handed_on(fold.feed(event), call)
+            yield from _handed_on(fold.feed(event), call, line)
         if not fold.done:
             raise CallFailed(
                 "connection",
@@ -150,25 +184,26 @@ def _streamed(call: Call, request: Request, line: Line) -> Flow[Reply]:
     return arrived()
 
 
-def _deltas(reply: Reply) -> list[Delta]:
+def deltas_of(parts: Iterable[Part]) -> Iterator[Delta]:
     """A whole answer as the pieces of a stream."""
-    deltas: list[Delta] = []
-    for part in reply.parts:
+    for part in parts:
         match part:
             case Text(content=text):
-                deltas.append(Delta(text=text))
-            case Reasoning(content=thought):
-                deltas.append(Delta(reasoning=thought))
+                yield Delta(text=text)
+            case Reasoning(content=words, signature=signature):
+                yield Delta(reasoning=words, thought=part if signature else None)
             case ToolCall():
-                deltas.append(Delta(tool_call=part))
+                yield Delta(tool_call=part)
             case _:
                 pass
-    return deltas
 
 
-def _handed_on(deltas: Any, call: Call) -> Generator[Delta, None, None]:
+def _handed_on(deltas: Iterable[Delta], call: Call, line: Line) -> Generator[Delta, None, None]:
     for delta in deltas:
         call.arrived()
+        if (thought := delta.thought) is not None:
+            signed = thought.model_copy(update={"provider": line.provider.name})
+            delta = delta._replace(thought=signed)
         yield delta
 
 

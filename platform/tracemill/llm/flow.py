@@ -6,6 +6,7 @@ the same code, and tests can play the network.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -20,12 +21,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from pydantic import SecretStr
 
 from tracemill.errors import UsageError
+from tracemill.events import Happened
 from tracemill.llm import abandoned
 from tracemill.llm.providers import Provider, Wire
+from tracemill.log import presence
 from tracemill.messages import Delta, Response
 
 if TYPE_CHECKING:
     from tracemill.llm.network import Network
+    from tracemill.log import EventLog
 
 
 class Answer(NamedTuple):
@@ -93,7 +97,15 @@ class Sleep(NamedTuple):
     seconds: float
 
 
-Action = Send | Open | Read | Do | Sleep | Delta
+class Append(NamedTuple):
+    """Record an event whose stream has this version; goes on when it is safe."""
+
+    log: "EventLog"
+    event: Happened
+    version: int
+
+
+Action = Append | Send | Open | Read | Do | Sleep | Delta
 T = TypeVar("T")
 Reach = Callable[[], "Network"]
 """Made when the first request leaves: models that run here never need it."""
@@ -109,13 +121,34 @@ def run(flow: Flow[T], reach: Reach) -> T:
         return _last(driver.follow(flow))
 
 
+def at_once(flow: Flow[T]) -> T:
+    """Do what a flow asks for that needs no network."""
+    return run(flow, _no_network)
+
+
+def _no_network() -> "Network":
+    raise AssertionError("this flow sends nothing")
+
+
 async def arun(flow: Flow[T], reach: Reach) -> T:
     """Do what the flow asks for, without blocking the event loop."""
     driver = _AsyncDriver(reach)
-    async with driver.opened:
-        async for _ in driver.follow(flow):
-            pass
-    return driver.result
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            action = flow.throw(error) if error else flow.send(result)
+            result = error = None
+            if not isinstance(action, Delta):
+                try:
+                    result = await driver.do(action)
+                except BaseException as raised:  # noqa: BLE001 (the flow decides)
+                    error = raised
+    except StopIteration as stopped:
+        return stopped.value
+    finally:
+        flow.close()
+        await driver.opened.aclose()
 
 
 class _Driver:
@@ -136,7 +169,7 @@ class _Driver:
                     yield action
                     continue
                 try:
-                    result = self._do(action)
+                    result = self.do(action)
                 except BaseException as raised:  # noqa: BLE001 (the flow decides)
                     error = raised
         except StopIteration as stopped:
@@ -144,8 +177,10 @@ class _Driver:
         finally:
             flow.close()
 
-    def _do(self, action: Action) -> Any:
+    def do(self, action: Action) -> Any:
         match action:
+            case Append(log, event, version):
+                return log.append([event], expected={event.stream: version})
             case Send(exchange, key):
                 return self._reach().send(exchange, key)
             case Open(exchange, key):
@@ -164,34 +199,58 @@ class _Driver:
 
 
 class _AsyncDriver:
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, *, together: bool = False) -> None:
         self._reach = reach
+        self._together = together
         self.opened = AsyncExitStack()
         self._chunks: AsyncIterator[bytes] | None = None
         self.result: Any = None
 
-    async def follow(self, flow: Flow[Any]) -> AsyncGenerator[Delta]:
-        """As that of the blocking driver; what the flow returns is in `result`."""
+    async def follow(self, flow: Flow[Any]) -> AsyncGenerator[deque[Delta]]:
+        """As that of the blocking driver; what the flow returns is in `result`. With `together`,
+        deltas that arrived together come together."""
         result: Any = None
         error: BaseException | None = None
+        there: deque[Delta] = deque()
         try:
             while True:
-                action = flow.throw(error) if error else flow.send(result)
+                try:
+                    action = flow.throw(error) if error else flow.send(result)
+                except StopIteration as stopped:
+                    self.result = stopped.value
+                    if there:
+                        yield there
+                    return
+                except BaseException:
+                    # What came before the error is handed on before it.
+                    if there:
+                        yield there
+                    raise
                 result = error = None
                 if isinstance(action, Delta):
-                    yield action
+                    there.append(action)
+                    if self._together:
+                        continue
+                if there:
+                    yield there
+                    there = deque()
+                if isinstance(action, Delta):
                     continue
                 try:
-                    result = await self._do(action)
+                    result = await self.do(action)
                 except BaseException as raised:  # noqa: BLE001 (the flow decides)
                     error = raised
-        except StopIteration as stopped:
-            self.result = stopped.value
         finally:
             flow.close()
 
-    async def _do(self, action: Action) -> Any:
+    async def do(self, action: Action) -> Any:
         match action:
+            case Append(log, event, version):
+                expected = {event.stream: version}
+                if presence.in_flight() > 1:
+                    return await log.aappend(event, expected=expected)
+                # Nobody comes along: to wait for another turn of the loop would be for nothing.
+                return log.append([event], expected=expected)
             case Send(exchange, key):
                 return await self._reach().asend(exchange, key)
             case Open(exchange, key):
@@ -275,16 +334,24 @@ def _closing(deltas: Generator[Delta, None, Response], opened: ExitStack) -> Cal
 class AsyncStream(AsyncIterator[Delta]):
     """A streamed answer, for `async for`; otherwise as `Stream`."""
 
-    def __init__(self, flow: Flow[Response], reach: Reach) -> None:
-        self._driver = _AsyncDriver(reach)
+    def __init__(self, flow: Flow[Response], reach: Reach, *, together: bool = False) -> None:
+        self._driver = _AsyncDriver(reach, together=together)
         self._deltas = self._driver.follow(flow)
+        self._there: deque[Delta] = deque()
 
     async def __anext__(self) -> Delta:
-        try:
-            return await anext(self._deltas)
-        except BaseException:
-            await self._driver.opened.aclose()
-            raise
+        if not self._there:
+            try:
+                self._there = await anext(self._deltas)
+            except BaseException:
+                await self._driver.opened.aclose()
+                raise
+        return self._there.popleft()
+
+    @property
+    def more(self) -> bool:
+        """Whether the next piece is here already."""
+        return bool(self._there)
 
     async def __aenter__(self) -> Self:
         return self

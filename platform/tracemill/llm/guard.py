@@ -15,7 +15,15 @@ from tracemill import pii
 from tracemill.llm import schema_check
 from tracemill.llm.injection import signs
 from tracemill.llm.providers import Reply
-from tracemill.llm.redaction import Redactor, changed, data_uris_by_digest, said, texts, untrusted
+from tracemill.llm.redaction import (
+    Redactor,
+    changed,
+    data_uris_by_digest,
+    said,
+    spotless,
+    texts,
+    untrusted,
+)
 from tracemill.messages import Message, Request, Text, ToolCall, content_of
 
 __all__ = ["Decision", "Guard", "Input", "Output", "check_input", "check_output"]
@@ -143,18 +151,15 @@ def redact_error(text: str) -> str:
 
 
 def _harmless(guard: Guard, request: Request) -> bool:
-    """A plain conversation in which no rule finds anything: most are, and need no copy."""
-    said = [message.content for message in request.messages if isinstance(message.content, str)]
-    asked = (request.tools, request.response_schema, request.stop, request.metadata)
-    named = (request.user_id, request.conversation_id)
-    if len(said) < len(request.messages) or any(asked) or any(named):
-        return False
-    said.append(request.system or "")
+    """No rule finds anything: so it is with most requests, and they need no copy."""
+    read = texts(request)
     return (
-        (guard.max_input_characters is None or sum(map(len, said)) <= guard.max_input_characters)
-        and not any(map(_CONTROLS.search, said))
-        and (guard.redact == "off" or not any(map(pii.find, said)))
+        (guard.max_input_characters is None or sum(map(len, read)) <= guard.max_input_characters)
+        and not any(map(_CONTROLS.search, read))
+        and data_uris_by_digest(request) is request
+        and (guard.redact == "off" or spotless(request))
         and not (guard.injection and any(map(signs, untrusted(request))))
+        and not _broken_schema(guard, request, [])
     )
 
 

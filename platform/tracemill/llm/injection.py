@@ -25,11 +25,11 @@ class Sign(NamedTuple):
 def signs(text: str) -> Mapping[str, int]:
     """How often each sign is in a text; empty where there is none."""
     found: dict[str, int] = {}
-    plain = _plain(text)
-    words = _words(plain)
-    for name, some, pattern in SIGNS:
-        if not some.isdisjoint(words) and (n := len(pattern.findall(plain))):
-            found[name] = n
+    if heard := _heard(text):
+        plain = _plain(text)
+        for name, some, pattern in SIGNS:
+            if not some.isdisjoint(heard) and (n := len(pattern.findall(plain))):
+                found[name] = n
     if not text.isascii() and (n := _hidden(text)):
         found["hidden_text"] = n
     return found
@@ -41,8 +41,11 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _words(plain: str) -> set[str]:
-    return set(plain.translate(_SPACED).split() if plain.isascii() else re.findall(r"\w+", plain))
+def _heard(text: str) -> frozenset[str]:
+    """The words of signs that are in a text."""
+    if text.isascii():
+        return _WORDS.intersection(text.lower().translate(_SPACED).split())
+    return _WORDS.intersection(re.findall(r"\w+", _plain(text)))
 
 
 _SPACED = str.maketrans({mark: " " for mark in string.punctuation if mark != "_"})
@@ -176,3 +179,4 @@ SIGNS: tuple[Sign, ...] = (
     ),
 )
 """Every sign but `hidden_text`, which looks at the characters themselves."""
+_WORDS = frozenset[str]().union(*(sign.words for sign in SIGNS))

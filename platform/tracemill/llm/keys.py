@@ -4,8 +4,8 @@ A key is a `SecretStr` until the header is written, so that no repr and no debug
 comes back may repeat it, whole or cut: `without` and `without_in` take it out again.
 """
 
-import os
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from tracemill.errors import CallFailed
 from tracemill.events import Happened
-from tracemill.llm import providers
+from tracemill.llm import keyring, providers
 from tracemill.llm.providers import Provider
 
 _PIECE = 8
@@ -27,37 +27,55 @@ E_ = TypeVar("E_", bound=Happened)
 
 
 def of(name: str) -> SecretStr | None:
-    """The key that a call to this model would send, if there is one; never raises."""
+    """A key of the provider of this model, if there is one; never raises."""
     provider = providers.PROVIDERS.get(name.partition("/")[0])
-    key = os.environ.get(provider.key_from, "").strip() if provider and provider.key_from else ""
-    return SecretStr(key) if key else None
+    if not provider or not provider.key_from:
+        return None
+    with suppress(CallFailed):
+        if found := keyring.keys_in(provider.key_from):
+            return SecretStr(found[0])
+    return None
 
 
 def needed(prefix: str, provider: Provider) -> SecretStr | None:
-    """From the environment, at each call: a key that is changed there holds at once.
+    """The key for a call, read at each: what is changed there holds at once. Several take turns.
 
     Raises `CallFailed` (`missing_key`).
     """
-    secret = of(f"{prefix}/")
-    key = secret.get_secret_value() if secret else ""
-    if key and not (key.isascii() and key.isprintable()):
-        raise CallFailed(
-            "missing_key",
-            f"{provider.key_from} holds characters that no key has: set it again, without quotes "
-            "or line breaks",
-        )
-    if not key and provider.key_needed:
+    found = keyring.keys_in(provider.key_from) if provider.key_from else ()
+    if not found:
+        if not provider.key_needed:
+            return None
         raise CallFailed(
             "missing_key",
             f"{prefix} needs a key: set {provider.key_from} in the environment, "
             "or use a model of local/, which needs none",
         )
-    return secret
+    key = keyring.in_turn(provider.key_from, found)
+    if not (key.isascii() and key.isprintable()):
+        raise CallFailed(
+            "missing_key",
+            f"{provider.key_from} holds characters that no key has: set it again, without quotes "
+            "or line breaks",
+        )
+    return SecretStr(key)
+
+
+def refused(secret: SecretStr | None, error: CallFailed) -> None:
+    """A call with this key failed: where the key is why, others of the provider go first."""
+    if secret is not None and error.status is not None:
+        keyring.refused(secret.get_secret_value(), error)
 
 
 def without(text: str, secret: SecretStr | None) -> str:
-    """The text without the key, and without pieces of it: messages are cut anywhere."""
-    key = secret.get_secret_value() if secret else ""
+    """The text without the key, without others of its provider, and without pieces of them: messages
+    are cut anywhere."""
+    for key in keyring.alike(secret.get_secret_value()) if secret else ():
+        text = _without_one(text, key)
+    return text
+
+
+def _without_one(text: str, key: str) -> str:
     if len(key) < _SHORTEST:
         return text
     text = text.replace(key, _PLACE)
@@ -78,12 +96,10 @@ def without(text: str, secret: SecretStr | None) -> str:
 
 def without_in(event: E_, secret: SecretStr | None) -> E_:
     """The event without the key in any of its texts: a server may send it back anywhere."""
-    key = secret.get_secret_value() if secret else ""
-    if len(key) < _SHORTEST:
-        return event
-    if not _holds(event, key):
-        return event
-    return type(event).model_validate(_without(event.model_dump(), key))
+    for key in keyring.alike(secret.get_secret_value()) if secret else ():
+        if len(key) >= _SHORTEST and _holds(event, key):
+            event = type(event).model_validate(_without(event.model_dump(), key))
+    return event
 
 
 def _holds(value: Any, key: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -58,6 +59,7 @@ class Lines:
         *,
         models: Path,
         clock: Callable[[], float],
+        trace_context: bool = False,
     ) -> None:
         """`limits` by the first part of a model's name up to a hyphen, such as `openai`; `models` is
         the folder of those that were trained here."""
@@ -66,6 +68,7 @@ class Lines:
         self._models = models
         self.timeout_s = timeout_s
         self._clock = clock
+        self._trace_context = trace_context
         self._limiters: dict[str, Limiter] = {}
         self._breakers: dict[str, Breaker] = {}
         self._usual_usd: dict[tuple[str, str, int], Decimal] = {}
@@ -93,9 +96,11 @@ class Lines:
             model,
             key,
             self._limiter(prefix, provider, key),
-            self._breakers.setdefault(name, Breaker(name, clock=self._clock)),
+            self._breakers.get(name)
+            or self._breakers.setdefault(name, Breaker(name, clock=self._clock)),
             self.timeout_s if timeout_s is None else timeout_s,
             self._models,
+            self._trace_context,
         )
 
     def address(self, name: str) -> str:
@@ -169,10 +174,12 @@ class Lines:
         """One attempt, under the eyes of the breaker."""
         ticket = line.breaker.enter()
         self._tell(line, ticket.change)
+        call.heard = partial(line.breaker.heard, ticket)
         call.attempt()
         try:
             result = yield from send()
         except CallFailed as error:
+            keys.refused(line.key, error)
             self._tell(line, line.breaker.failed(ticket, error))
             raise
         except BaseException:

@@ -1,18 +1,17 @@
-"""The network: the one module that imports httpx. Values go in, values or `CallFailed` come out.
+"""The network: values go in, values or `CallFailed` come out.
 
-One pool of connections for each provider. Async calls go through aiohttp's transport, because
-httpx's own serves a sixth of the requests at 64 in flight.
+Blocking calls go through httpx, one pool of connections for each provider; asynchronous ones through
+`network_async`. A request is made and an error is told in one way for both.
 """
 
-import asyncio
 import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, lru_cache
-from urllib.request import getproxies
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 from pydantic import SecretStr
@@ -24,7 +23,21 @@ from tracemill.llm.providers import Provider
 from tracemill.messages import Json
 from tracemill.settings import Settings
 
+if TYPE_CHECKING:
+    from tracemill.llm.network_async import Sessions
+
 _POOL_IDLE_S = 60
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+class Asked(NamedTuple):
+    """A request as it goes out."""
+
+    method: str
+    url: httpx.URL
+    headers: dict[str, str]
+    content: bytes | None
+    timeout_s: float
 
 
 class Network:
@@ -34,17 +47,13 @@ class Network:
         self._settings = settings
         self._lock = threading.Lock()
         self._sync: dict[str, httpx.Client] = {}
-        # Connections belong to the event loop that made them, and end with it.
-        self._async: dict[
-            asyncio.AbstractEventLoop, AsyncGenerator[dict[str, httpx.AsyncClient]]
-        ] = {}
-        self._pools: dict[asyncio.AbstractEventLoop, dict[str, httpx.AsyncClient]] = {}
+        self._async: Sessions | None = None
 
     def send(self, exchange: Exchange, key: SecretStr | None) -> Answer:
         """Send a request and read the whole answer. Raises `CallFailed`."""
         with _translated(exchange):
             answer = self._client(exchange.provider).send(_request(exchange, key))
-        _check_place(answer, exchange)
+        _check_place(answer.status_code, answer.headers, exchange)
         return Answer(answer.status_code, dict(answer.headers.items()), answer.content)
 
     @contextmanager
@@ -53,7 +62,7 @@ class Network:
         with _translated(exchange):
             answer = self._client(exchange.provider).send(_request(exchange, key), stream=True)
         try:
-            _check_place(answer, exchange)
+            _check_place(answer.status_code, answer.headers, exchange)
             yield Opened(
                 answer.status_code, dict(answer.headers.items()), _chunks(answer, exchange)
             )
@@ -62,25 +71,26 @@ class Network:
 
     async def asend(self, exchange: Exchange, key: SecretStr | None) -> Answer:
         """As `send`."""
-        with _translated(exchange), _as_httpx():
-            client = await self._async_client(exchange.provider)
-            answer = await client.send(_request(exchange, key))
-        _check_place(answer, exchange)
-        return Answer(answer.status_code, dict(answer.headers.items()), answer.content)
+        with _translated(exchange):
+            answer = await self._sessions().send(_asked(exchange, key))
+        _check_place(answer.status, answer.headers, exchange)
+        return answer
 
     @asynccontextmanager
     async def aopen(self, exchange: Exchange, key: SecretStr | None) -> AsyncGenerator[OpenedAsync]:
         """As `open`."""
-        with _translated(exchange), _as_httpx():
-            client = await self._async_client(exchange.provider)
-            answer = await client.send(_request(exchange, key), stream=True)
+        with _translated(exchange):
+            opening = self._sessions().open(_asked(exchange, key))
+            status, headers, chunks = await opening.__aenter__()
         try:
-            _check_place(answer, exchange)
-            yield OpenedAsync(
-                answer.status_code, dict(answer.headers.items()), _achunks(answer, exchange)
-            )
+            _check_place(status, headers, exchange)
+            yield OpenedAsync(status, headers, _achunks(chunks, exchange))
         finally:
-            await answer.aclose()
+            await opening.__aexit__(None, None, None)
+
+    def prepare(self) -> None:
+        """Load what `asend` and `aopen` need."""
+        self._sessions()
 
     def close(self) -> None:
         """Close the connections of the blocking calls."""
@@ -92,8 +102,16 @@ class Network:
     async def aclose(self) -> None:
         """Close the connections of this event loop, and those of the blocking calls."""
         self.close()
-        if holder := self._async.get(asyncio.get_running_loop()):
-            await holder.aclose()
+        if self._async:
+            await self._async.close()
+
+    def _sessions(self) -> "Sessions":
+        if self._async is None:
+            from tracemill.llm.network_async import Sessions
+
+            with self._lock:
+                self._async = self._async or Sessions(self._most, _tls())
+        return self._async
 
     def _client(self, provider: Provider) -> httpx.Client:
         client = self._sync.get(provider.base_url)
@@ -105,48 +123,25 @@ class Network:
                 )
         return client
 
-    async def _async_client(self, provider: Provider) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        pools = self._pools.get(loop)
-        if pools is None:
-            self._async[loop] = holder = self._held(loop)
-            pools = await anext(holder)
-        client = pools.get(provider.base_url)
-        if client is None:
-            client = pools[provider.base_url] = self._new_async_client()
-        return client
-
-    def _new_async_client(self) -> httpx.AsyncClient:
-        if getproxies().keys() - {"no"}:
-            # Only httpx's own transport reads the proxies of the environment.
-            return httpx.AsyncClient(limits=self._limits(), verify=_tls())
-        from httpx_aiohttp import AiohttpTransport
-
-        return httpx.AsyncClient(transport=AiohttpTransport(limits=self._limits(), verify=_tls()))
-
-    async def _held(
-        self, loop: asyncio.AbstractEventLoop
-    ) -> AsyncGenerator[dict[str, httpx.AsyncClient]]:
-        """The pools of one event loop. An event loop closes its generators before it ends, so this
-        closes the connections also where nobody calls `aclose`."""
-        pools = self._pools[loop] = {}
-        try:
-            yield pools
-        finally:
-            del self._pools[loop], self._async[loop]
-            for client in pools.values():
-                await client.aclose()
+    @property
+    def _most(self) -> int:
+        return self._settings.llm_connections if self._settings else 100
 
     def _limits(self) -> httpx.Limits:
-        most = self._settings.llm_connections if self._settings else 100
         return httpx.Limits(
-            max_connections=most,
-            max_keepalive_connections=most,
+            max_connections=self._most,
+            max_keepalive_connections=self._most,
             keepalive_expiry=_POOL_IDLE_S,
         )
 
 
 def _request(exchange: Exchange, key: SecretStr | None) -> httpx.Request:
+    method, url, headers, content, timeout_s = _asked(exchange, key)
+    extensions = {"timeout": _timeouts(timeout_s)}
+    return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+
+
+def _asked(exchange: Exchange, key: SecretStr | None) -> Asked:
     provider, wire, timeout_s = exchange
     headers = {"accept-encoding": "gzip, deflate", "user-agent": _user_agent(), **wire.headers}
     if key:
@@ -160,13 +155,7 @@ def _request(exchange: Exchange, key: SecretStr | None) -> httpx.Request:
     url, authorization = _url(provider.base_url + wire.path)
     if authorization:
         headers.setdefault("authorization", authorization)
-    return httpx.Request(
-        wire.method,
-        url,
-        headers=headers,
-        content=content,
-        extensions={"timeout": _timeouts(timeout_s)},
-    )
+    return Asked(wire.method, url, headers, content, timeout_s)
 
 
 @lru_cache(256)
@@ -196,17 +185,18 @@ def _timeouts(timeout_s: float) -> dict[str, float | None]:
     return httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)).as_dict()
 
 
-def _check_place(answer: httpx.Response, exchange: Exchange) -> None:
+def _check_place(status: int, headers: Mapping[str, str], exchange: Exchange) -> None:
     """A redirect is not followed: the key would go along."""
-    if answer.has_redirect_location:
-        with _translated(exchange):
-            place = answer.url.join(answer.headers["location"])
-        raise CallFailed(
-            "invalid_request",
-            f"{_host(exchange)} sends its callers on to {place.scheme}://{place.host}{place.path}: "
-            "where that is the API, set the base URL to it",
-            status=answer.status_code,
-        )
+    if status not in _REDIRECTS or "location" not in headers:
+        return
+    with _translated(exchange):
+        place = _url(exchange.provider.base_url + exchange.wire.path)[0].join(headers["location"])
+    raise CallFailed(
+        "invalid_request",
+        f"{_host(exchange)} sends its callers on to {place.scheme}://{place.host}{place.path}: "
+        "where that is the API, set the base URL to it",
+        status=status,
+    )
 
 
 def _chunks(answer: httpx.Response, exchange: Exchange) -> Iterator[bytes]:
@@ -214,40 +204,10 @@ def _chunks(answer: httpx.Response, exchange: Exchange) -> Iterator[bytes]:
         yield from answer.iter_bytes()
 
 
-async def _achunks(answer: httpx.Response, exchange: Exchange) -> AsyncIterator[bytes]:
-    with _translated(exchange), _as_httpx():
-        async for chunk in answer.aiter_bytes():
+async def _achunks(chunks: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
+    with _translated(exchange):
+        async for chunk in chunks:
             yield chunk
-
-
-@contextmanager
-def _as_httpx() -> Generator[None]:
-    """httpx-aiohttp 0.2 calls most broken connections timeouts, and lets some errors through: put
-    right by what aiohttp raised."""
-    import aiohttp
-
-    try:
-        yield
-    except httpx.TimeoutException as error:
-        cause = error.__cause__
-        if not isinstance(cause, aiohttp.ClientError) or isinstance(cause, TimeoutError):
-            raise
-        raise httpx.NetworkError(_said(cause)) from cause
-    except httpx.UnsupportedProtocol as error:
-        # Its words are the URL, which may hold a password.
-        raise httpx.UnsupportedProtocol("it begins with neither http:// nor https://") from error
-    except aiohttp.ClientError as error:
-        raise httpx.RemoteProtocolError(_said(error)) from error
-
-
-def _said(error: Exception) -> str:
-    """One line of aiohttp's words; it may quote what came, and the URL."""
-    words = getattr(error, "message", None) or str(error)
-    return (
-        words.partition("\n")[0][:200].rstrip(":")
-        if isinstance(words, str)
-        else type(error).__name__
-    )
 
 
 @contextmanager

@@ -50,10 +50,10 @@ def check(options: Options) -> None:
 
 def not_json(request: Request) -> str | None:
     """What is wrong with the schemas of a request, where they are not JSON."""
-    for where, schema in [
-        *((f"tools.{tool.name}", tool.parameters) for tool in request.tools),
-        ("response_schema", request.response_schema),
-    ]:
+    schemas = [(f"tools.{tool.name}", tool.parameters) for tool in request.tools]
+    if request.response_schema is not None:
+        schemas.append(("response_schema", request.response_schema))
+    for where, schema in schemas:
         try:
             json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from tracemill.llm.trouble import retry_after
@@ -89,7 +90,8 @@ def read(headers: Mapping[str, str], now: datetime) -> tuple[Told, ...]:
         headers: of an answer, good or bad; names in lower case.
         now: the present, which dates are counted from.
     """
-    told = [found for names in _NAMES if (found := _told(names, headers, now)) is not None]
+    known = [names for names in _NAMES if names.remaining in headers]
+    told = [found for names in known if (found := _told(names, headers, now)) is not None]
     wait = retry_after(headers, now)
     if wait is not None:
         # A reset tells when all of a limit is there again; this, when enough of it is.
@@ -99,11 +101,8 @@ def read(headers: Mapping[str, str], now: datetime) -> tuple[Told, ...]:
 
 
 def _told(names: _Names, headers: Mapping[str, str], now: datetime) -> Told | None:
-    text = headers.get(names.remaining)
-    if text is None:
-        return None
     try:
-        remaining = int(float(text))
+        remaining = int(float(headers[names.remaining]))
     except (ValueError, OverflowError):
         return None
     reset_s = until(headers.get(names.reset, ""), now)
@@ -144,6 +143,7 @@ def until(text: str, now: datetime) -> float | None:
     return max(told - now.timestamp(), 0.0) if told >= 1e9 else told
 
 
+@lru_cache(256)
 def duration_s(text: str) -> float | None:
     """Seconds of a duration as Go writes it, such as `6m0s`, `174ms` or `1h2.5s`.
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -27,6 +28,7 @@ from tracemill.messages import (
 )
 
 Change = Callable[[str], str]
+_SHORT = 2_000
 
 
 class Redactor:
@@ -121,10 +123,51 @@ class Redactor:
         )
 
 
+def spotless(request: Request) -> bool:
+    """Whether `Redactor.request` would change nothing; False also where only that can tell."""
+    read = [request.system or "", *request.stop]
+    names = [request.user_id or "", request.conversation_id or ""]
+    values = [request.metadata, request.response_schema]
+    for tool in request.tools:
+        names.append(tool.description)
+        values.append(tool.parameters)
+    written = [json.dumps(value, ensure_ascii=False) for value in values if value]
+    for message in request.messages:
+        for part in _pieces(message):
+            match part:
+                case Image(uri=uri):
+                    read.append(uri)
+                case ToolCall(arguments=arguments):
+                    written.append(arguments)
+                case _:
+                    read.append(_text(part))
+    return (
+        # What is escaped in JSON is found only when it is read.
+        not any("\\" in text for text in written)
+        and all(map(_is_spotless, names + written))
+        and not any(map(pii.find, read))
+    )
+
+
+def _is_spotless(text: str) -> bool:
+    """For what comes again and again, such as names and tools."""
+    return _known_spotless(text) if len(text) <= _SHORT else not pii.find(text)
+
+
+@lru_cache(1024)
+def _known_spotless(text: str) -> bool:
+    return not pii.find(text)
+
+
+def _pieces(message: Message) -> tuple[str | Part, ...]:
+    content = message.content
+    return (content,) if isinstance(content, str) else content
+
+
 def texts(request: Request) -> list[str]:
     """All that is read of a request, pictures apart."""
     found = [request.system or ""]
-    found += [_text(part) for message in request.messages for part in message.parts]
+    found += [_text(part) for message in request.messages for part in _pieces(message)]
     found += [f"{tool.description}{json.dumps(tool.parameters)}" for tool in request.tools]
     return [*found, json.dumps(request.response_schema) if request.response_schema else ""]
 
@@ -140,7 +183,7 @@ def untrusted(request: Request) -> list[str]:
         _text(part)
         for message in request.messages
         if message.role in {"user", "tool"}
-        for part in message.parts
+        for part in _pieces(message)
     ]
 
 
@@ -169,7 +212,7 @@ def data_uris_by_digest(request: Request) -> Request:
 
     The digest is of the picture's bytes. Other references stay.
     """
-    if not any(_is_data(part) for message in request.messages for part in message.parts):
+    if not any(_is_data(part) for message in request.messages for part in _pieces(message)):
         return request
     return request.model_copy(
         update={"messages": _parts_changed(request, _by_digest, lambda text: text)}
@@ -196,11 +239,13 @@ def _bytes(head: str, data: str) -> bytes:
     return unquote_to_bytes(data)
 
 
-def _is_data(part: Part) -> bool:
+def _is_data(part: str | Part) -> bool:
     return isinstance(part, Image) and part.uri[:5].lower() == "data:"
 
 
-def _text(part: Part) -> str:
+def _text(part: str | Part) -> str:
+    if isinstance(part, str):
+        return part
     match part:
         case Text() | Reasoning():
             return part.content

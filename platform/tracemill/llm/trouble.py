@@ -76,9 +76,11 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         now: what an HTTP date is counted from, the present when None.
     """
     for name, scale in (("retry-after-ms", 1000), ("retry-after", 1)):
+        if name not in headers:
+            continue
         try:
             told = float(headers[name]) / scale
-        except (KeyError, ValueError):
+        except ValueError:
             continue
         if math.isfinite(told):
             return max(told, 0.0)

@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_is_a_miss_and_says_why(
 def test_a_file_that_somebody_holds_is_read_and_otherwise_passed_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tracemill.llm.cache.database._WAIT_MS", 1)
+    monkeypatch.setattr("tracemill.log.database._WAIT_MS", 1)
     cache = FileCache(folder / DB)
     cache.put(KEY, answered(), HOUR_S)
     other = apsw.Connection(str(folder / DB))

@@ -116,10 +116,11 @@ def test_the_schema_notices_what_is_wrong():
 def test_a_whole_request():
     assert anthropic.chat(EVERYTHING, MODEL, NEW).headers == {"anthropic-version": "2026-10-21"}
     call = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Kyiv"}}
+    kept = {"type": "ephemeral", "ttl": "1h"}
     assert built(EVERYTHING) == {
         "model": MODEL,
         "max_tokens": 500,
-        "system": "Be brief.\n\nBe kind.",
+        "system": [{"type": "text", "text": "Be brief.\n\nBe kind.", "cache_control": kept}],
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": USER.text}]},
             {

@@ -14,7 +14,7 @@ from typing import cast
 import apsw
 
 from tracemill.llm.cache.answers import read_back, written
-from tracemill.llm.cache.database import Database, run, writing
+from tracemill.log.database import Database, run, writing
 from tracemill.messages import Response
 
 FILE = "responses.db"

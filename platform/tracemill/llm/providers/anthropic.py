@@ -210,6 +210,9 @@ class Fold:
         block = self._blocks.get(index, {})
         if block.get("type") == "tool_use" and not self._pieces[index]:
             yield from self._add(index, _written(block))
+        part = self._part(index) if block else None
+        if isinstance(part, Reasoning) and part.signature is not None:
+            yield Delta(thought=part)
 
     def _add(self, index: int, piece: str) -> Iterator[Delta]:
         block = self._blocks.get(index, {})

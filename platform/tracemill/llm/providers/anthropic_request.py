@@ -5,7 +5,8 @@ Two versions of the API are spoken; the newer one knows no sampling parameters.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
@@ -54,8 +55,11 @@ def chat(request: Request, model: str, provider: Provider) -> Wire:
     body: Json = {"model": model, "messages": _messages(rest), "max_tokens": MAX_TOKENS}
     if request.max_output_tokens is not None:
         body["max_tokens"] = request.max_output_tokens
+    kept = {"type": "ephemeral", "ttl": request.prompt_cache}
     if head:
-        body["system"] = head
+        # Marked by itself, instructions and tools are also found again in front of other words.
+        block = {"type": "text", "text": head, "cache_control": kept}
+        body["system"] = [block] if request.prompt_cache else head
     body |= _sampling(request) if old else _no_sampling(request)
     body |= _tools(request) | _thinking(request, model)
     if request.response_schema is not None:
@@ -65,14 +69,18 @@ def chat(request: Request, model: str, provider: Provider) -> Wire:
     if request.stop:
         body["stop_sequences"] = list(request.stop)
     if request.prompt_cache:
-        body["cache_control"] = {"type": "ephemeral", "ttl": request.prompt_cache}
+        body["cache_control"] = kept
     if request.service_tier:
         body["service_tier"] = _tier(request.service_tier)
     if request.user_id:
         body["metadata"] = {"user_id": request.user_id}
     if request.stream:
         body["stream"] = True
-    return Wire("/messages", body, {"anthropic-version": OLD_VERSION if old else VERSION})
+    headers = {"anthropic-version": OLD_VERSION if old else VERSION}
+    betas = request.extra.get("betas")
+    if isinstance(betas, list | tuple):
+        headers["anthropic-beta"] = ",".join(map(str, cast("Sequence[object]", betas)))
+    return Wire("/messages", body, headers)
 
 
 def _system(request: Request) -> tuple[str, tuple[Message, ...]]:

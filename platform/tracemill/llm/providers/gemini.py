@@ -179,8 +179,8 @@ def _deltas(piece: Part) -> Iterable[Delta]:
     match piece:
         case Text():
             yield Delta(text=piece.content)
-        case Reasoning() if piece.content:
-            yield Delta(reasoning=piece.content)
+        case Reasoning():
+            yield Delta(reasoning=piece.content, thought=piece if piece.signature else None)
         case ToolCall():
             yield Delta(tool_call=piece)
         case _:

@@ -83,6 +83,8 @@ def _messages(request: Request, think: Think | None) -> list[Json]:
 
 def _turns(message: Message, think: Think | None) -> list[Json]:
     """A message as theirs: each tool result is one of its own."""
+    if isinstance(message.content, str) and message.role in ("user", "system"):
+        return [{"role": message.role, "content": message.content}]
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
     if message.role == "tool" and not results:

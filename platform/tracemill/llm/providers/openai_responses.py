@@ -226,6 +226,8 @@ class Fold:
         live.item, live.closed = live.item | item, True
         if rest := live.rest():
             yield _delta(live.item, rest)
+        thoughts = (part for part in _parts(live.item) if isinstance(part, Reasoning))
+        yield from (Delta(thought=thought) for thought in thoughts)
 
     def _end(self, kind: str, response: Json) -> Iterator[Delta]:
         self._response |= {"status": kind.removeprefix("response.")} | response

@@ -113,6 +113,10 @@ def _item(part: Part) -> Json | None:
             summary = [{"type": "summary_text", "text": part.content}] if part.content else []
             head = {"type": "reasoning", "id": name}
             return head | {"summary": summary, "encrypted_content": secret}
+        case Reasoning(signature=str(secret), provider="openai"):
+            # Whoever keeps nothing there leaves the name out.
+            summary = [{"type": "summary_text", "text": part.content}] if part.content else []
+            return {"type": "reasoning", "summary": summary, "encrypted_content": secret}
         case Reasoning(id=str(name)) if part.content:
             # DeepSeek and vLLM give the thought in the clear and want it back so.
             content = [{"type": "reasoning_text", "text": part.content}]

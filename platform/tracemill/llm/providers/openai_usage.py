@@ -7,6 +7,8 @@ apart, which shows in the total; Grok on Azure tells of more cached tokens than 
 import json
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from tracemill.llm.providers.fields import count, obj, text
 from tracemill.messages import Json, Usage
 
@@ -56,5 +58,8 @@ def _written(said: Json, reasoning: int) -> tuple[int, int]:
 
 def _whole(said: Json) -> Json:
     """The provider's words, without halves of characters, which no file can hold."""
-    words = json.dumps(said, ensure_ascii=False)
-    return said if (mended := text(words)) == words else json.loads(mended)
+    try:
+        to_json(said)
+    except PydanticSerializationError:
+        return json.loads(text(json.dumps(said, ensure_ascii=False)))
+    return said
