@@ -62,6 +62,10 @@ class JobState(NamedTuple):
     """Of its first event in the log."""
     version: int
     """Of its stream."""
+    key_id: str | None = None
+    """The key that it was asked for with."""
+    metadata: Mapping[str, str] = {}
+    """Tags of whoever asked."""
     state: State = "requested"
     """`requested`, `validated` and `created` are ours; the others are what the trainer told."""
     raw_state: str = ""
@@ -182,7 +186,7 @@ def _requested(recorded: Recorded, event: FineTuneRequested) -> JobState:
 _ASKED = (
     *("job_id", "name", "provider", "base_model", "method", "hyperparameters", "seed", "suffix"),
     *("command", "dataset", "dataset_digest", "training", "validation", "idempotency_key"),
-    *("deadline_at", "actor"),
+    *("deadline_at", "actor", "key_id", "metadata"),
 )
 
 

@@ -6,7 +6,7 @@ there already: each function here may be cut anywhere and called again.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -148,18 +148,18 @@ def cancel(
         known = state(log, job_id)
         if known.ended:
             return known
-        provider = _provider(log, settings, known, client)
-        known = _appended(log, known, adopted(known, provider, settings))
-        if known.remote_id is None:
-            return _appended(log, known, [cancelled(known, reason)])
-        try:
-            remote = provider.cancel(known.remote_id)
-        except CallFailed:
-            # Trainers refuse to stop what has just ended.
-            known = _appended(log, known, polled(known, provider))
-            if known.ended:
-                return known
-            raise
+        with _provider(log, settings, known, client) as provider:
+            known = _appended(log, known, adopted(known, provider, settings))
+            if known.remote_id is None:
+                return _appended(log, known, [cancelled(known, reason)])
+            try:
+                remote = provider.cancel(known.remote_id)
+            except CallFailed:
+                # Trainers refuse to stop what has just ended.
+                known = _appended(log, known, polled(known, provider))
+                if known.ended:
+                    return known
+                raise
         return _appended(log, known, stopping(known, remote, reason))
 
 
@@ -189,9 +189,9 @@ def _ordered(
         if known.ended or known.remote_id is None:
             where = known.state if known.ended else "not with its trainer yet"
             raise UsageError(f"fine-tune {job_id} is {where}: there is nothing to {order}")
-        provider = _provider(log, settings, known, client)
-        give = provider.pause if order == "pause" else provider.resume
-        return _appended(log, known, news(known, give(known.remote_id)))
+        with _provider(log, settings, known, client) as provider:
+            give = provider.pause if order == "pause" else provider.resume
+            return _appended(log, known, news(known, give(known.remote_id)))
 
 
 # A step
@@ -206,8 +206,8 @@ def _attempt(
     with _alone(settings, job_id):
         known = state(log, job_id)
         try:
-            provider = _provider(log, settings, known, client)
-            events = step(known, provider, settings, datetime.now(UTC))
+            with _provider(log, settings, known, client) as provider:
+                events = step(known, provider, settings, datetime.now(UTC))
         except CallFailed as error:
             if error.error_type in ("missing_key", "unknown_provider"):
                 raise
@@ -241,14 +241,16 @@ def _appended(log: "EventLog", known: JobState, events: Sequence[Happened]) -> J
     return state(log, known.job_id)
 
 
+@contextmanager
 def _provider(
     log: "EventLog", settings: Settings, known: JobState, client: "Client | None"
-) -> FineTuneProvider:
-    if client is None and known.provider not in HERE:
-        from tracemill.llm.client import Client
+) -> Generator[FineTuneProvider]:
+    with ExitStack() as ours:
+        if client is None and known.provider not in HERE:
+            from tracemill.llm.client import Client
 
-        client = Client(log, settings)
-    return trainer(known.provider, client=client, settings=settings, command=known.command)
+            client = ours.enter_context(closing(Client(log, settings)))
+        yield trainer(known.provider, client=client, settings=settings, command=known.command)
 
 
 @contextmanager

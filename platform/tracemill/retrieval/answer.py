@@ -5,10 +5,10 @@ event, linked to its model call by `call_id` and `correlation_id`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tracemill import tokenizer
 from tracemill.errors import CallFailed, UsageError
@@ -79,6 +79,15 @@ class _Retrieved(NamedTuple):
     sources: tuple[Source, ...]
 
 
+class _Asked(NamedTuple):
+    """The call that is made, if there are passages."""
+
+    model: str
+    call_id: str | None
+    about: Options
+    whose: Mapping[str, Any]
+
+
 def ask(
     question: str,
     *,
@@ -93,6 +102,7 @@ def ask(
     threshold: float = THRESHOLD,
     passage_tokens: int = PASSAGE_TOKENS,
     actor: str | None = None,
+    whose: Mapping[str, Any] | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Answer:
     """Answer a question from a collection, with sources.
@@ -106,6 +116,7 @@ def ask(
         threshold: what a chunk must hold of the question to be shown to the model, from 0 to 1.
         passage_tokens: the most tokens of passages in the prompt.
         actor: who asks, as on every event.
+        whose: fields of `Request` that say on whose behalf: `user_id`, `key_id`, `metadata` ...
         on_text: is called with each piece of the answer as it arrives.
 
     Raises `UsageError` for a blank question or a filter that cannot be, `InputError` when the
@@ -127,7 +138,8 @@ def ask(
     call_id = new_id() if sources else None
     answer = None
     try:
-        answer = _answer(retrieved, settings, log, model, call_id, about, on_text)
+        asked = _Asked(model, call_id, about, whose or {})
+        answer = _answer(retrieved, settings, log, asked, on_text)
         return answer
     finally:
         # Also where the model failed or the caller went: the question was put.
@@ -162,12 +174,10 @@ def _answer(
     retrieved: _Retrieved,
     settings: Settings,
     log: "EventLog",
-    model: str,
-    call_id: str | None,
-    about: Options,
+    asked: _Asked,
     on_text: Callable[[str], None] | None,
 ) -> Answer:
-    degraded = retrieved.collection.degraded
+    degraded, call_id = retrieved.collection.degraded, asked.call_id
     if call_id is None:
         return Answer(text=NOT_FOUND, outcome="not_found", not_found=True, degraded=degraded)
     base = Answer(
@@ -178,10 +188,11 @@ def _answer(
         call_id=call_id,
         degraded=degraded,
     )
-    request = Request(model=model, messages=prompt(retrieved.question, retrieved.sources))
+    messages = prompt(retrieved.question, retrieved.sources)
+    request = Request(model=asked.model, messages=messages, **asked.whose)
     try:
         with closing(Client(log, settings)) as client:
-            response = _response(client, request, about | {"call_id": call_id}, on_text)
+            response = _response(client, request, asked.about | {"call_id": call_id}, on_text)
     except CallFailed as failure:
         if failure.error_type != "no_answer":
             raise

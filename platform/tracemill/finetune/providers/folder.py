@@ -34,6 +34,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -249,6 +250,7 @@ class InFolder:
 
 _children: list[subprocess.Popen[bytes]] = []
 """Programs of this process, to be buried when they have ended."""
+_one_at_a_time = threading.Lock()
 
 
 def described(job: JobSpec) -> dict[str, Any]:
@@ -361,17 +363,19 @@ def _signal(folder: Path, which: signal.Signals) -> None:
 def _lock(folder: Path) -> Generator[int | None]:
     """The lock of the folder; None while a program of it lives. One that is started meanwhile
     keeps it."""
-    _children[:] = [each for each in _children if each.poll() is None]
-    begun = len(_children)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        held = _taken(lock)
-        yield lock if held else None
-        if held and len(_children) == begun:
-            # Explicitly: a child that was forked meanwhile shares the descriptor.
-            fcntl.flock(lock, fcntl.LOCK_UN)
-    finally:
-        os.close(lock)
+    # A server is with several jobs at once: whether this one began a program shows in the list.
+    with _one_at_a_time:
+        _children[:] = [each for each in _children if each.poll() is None]
+        begun = len(_children)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            held = _taken(lock)
+            yield lock if held else None
+            if held and len(_children) == begun:
+                # Explicitly: a child that was forked meanwhile shares the descriptor.
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        finally:
+            os.close(lock)
 
 
 def _taken(lock: int) -> bool:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import apsw
 
-from tracemill.llm.cache.database import Database, run, writing
 from tracemill.llm.embedding import InputKind
+from tracemill.log.database import Database, run, writing
 from tracemill.retrieval.embed.models import Model
 
 if TYPE_CHECKING:
