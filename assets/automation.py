@@ -59,10 +59,29 @@ def under_way(instance: dg.DagsterInstance) -> bool:
     return instance.get_runs_count(wanted) > 0
 
 
+@dg.schedule(
+    job=render_reports,
+    cron_schedule="0 6 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def daily_reports(
+    _: dg.ScheduleEvaluationContext, warehouse: Warehouse
+) -> dg.RunRequest | dg.SkipReason:
+    """Each day at 06:00 UTC: the notebooks whose data has been built."""
+    ready = [
+        page.key
+        for page in reports.ASSETS
+        if all(warehouse.last(key) is not None for key in page.dependency_keys)
+    ]
+    if not ready:
+        return dg.SkipReason("nothing has been built yet: run `tracemill build`")
+    return dg.RunRequest(asset_selection=ready)
+
+
 SCHEDULES = [
     _schedule("daily_look_after", look_after, "15 3 * * *"),
     _schedule("weekly_keep_safe", keep_safe, "45 3 * * 0"),
-    _schedule("daily_reports", render_reports, "0 6 * * *"),
+    daily_reports,
 ]
 """All in UTC; the reports an hour after the records that they tell of."""
 

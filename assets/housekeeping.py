@@ -45,6 +45,7 @@ def retention(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.Mat
                 "events_emptied": sum(due.events for due in gone.events),
                 "cache_entries_deleted": sum(gone.cached.values()),
                 "reports_deleted": gone.reports,
+                "jobs_emptied": gone.jobs,
                 "backups_deleted": len(gone.backups),
             },
         )

@@ -10,6 +10,7 @@ from rich.text import Text
 from assets import service
 from assets.build import build, selected
 from assets.run import demo
+from tests.conftest import FULL
 from tracemill.errors import UsageError
 from tracemill.log import EventLog
 from tracemill.settings import Settings
@@ -165,6 +166,8 @@ def test_a_demo_asks_records_and_tells_what_it_cost_and_asks_nothing_twice(setti
     assert "local/extract" in text(first)
     assert "openai/" in text(first)
     assert "✓ reports/first_look" in text(first)
+    if not FULL:
+        return  # the rest takes 13 s
     with EventLog.open(settings) as log:
         asked = log.sql("SELECT count(*) FROM events WHERE kind = 'rag.answered'").item()
         assert demo(settings, second) == 0

@@ -1,6 +1,10 @@
-"""Tables of the log by day: by days, by ranges or at once they are the same, row for row."""
+"""Tables of the log by day: by days, by ranges or at once they are the same, row for row.
+
+Of ten days, and with TRACEMILL_TEST_FULL of thirty.
+"""
 
 import itertools
+import os
 import random
 import shutil
 from datetime import UTC, date, datetime, timedelta
@@ -21,13 +25,13 @@ from tracemill.messages import Usage
 from tracemill.settings import Settings
 
 KEYS = [asset.key for asset in daily.ASSETS]
-FIRST, DAYS = date(2026, 9, 3), 30
+FIRST, DAYS = date(2026, 9, 3), 30 if os.environ.get("TRACEMILL_TEST_FULL") else 10
 LAST = FIRST + timedelta(DAYS - 1)
 
 
 @pytest.fixture(scope="module")
 def events() -> list:
-    """Thirty days of the sample, retries and failures in them."""
+    """Days of the sample, retries and failures in them."""
     found, _ = sample_log.sample_events(until=LAST + timedelta(1))
     start = datetime.combine(FIRST, datetime.min.time(), UTC)
     return [event for event in found if event.occurred_at >= start]
@@ -69,7 +73,7 @@ def by_ranges(tmp_path_factory: pytest.TempPathFactory, whole: Settings) -> Sett
     folder = tmp_path_factory.mktemp("ranges") / "warehouse"
     shutil.copytree(whole.log, folder / "log")
     settings = Settings(warehouse=folder, harvest_installed=False).create()
-    bounds = [0, 1, 2, 9, 10, 17, DAYS]
+    bounds = [0, 1, 2, 9, 10, 17, DAYS] if DAYS == 30 else [0, 1, 4, DAYS]
     ranges = [
         (FIRST + timedelta(a), FIRST + timedelta(b - 1)) for a, b in itertools.pairwise(bounds)
     ]
@@ -127,7 +131,7 @@ def test_an_event_that_comes_late_makes_its_day_anew_and_no_other(
     folder = shutil.copytree(by_ranges.warehouse, tmp_path / "warehouse")
     settings = Settings(warehouse=folder, harvest_installed=False)
     warehouse = build.warehouse_of(settings)
-    day = FIRST + timedelta(11)
+    day = FIRST + timedelta(DAYS // 3)
     before = files(settings)
     assert daily.due(warehouse) == [LAST.isoformat()]
     with EventLog.open(settings) as journal:

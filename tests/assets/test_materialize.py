@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import cleaning, corpus, distinct, retrieval, sources, splits
+from assets import automation, cleaning, corpus, distinct, reports, retrieval, sources, splits
 from assets.warehouse import Warehouse, code_of
 from tests.assets.conftest import First, Materialize, Runs
 from tracemill.corpus.write import current
@@ -219,3 +219,17 @@ def test_vectors_in_another_order_fail_the_check(built: Settings):
     file = built.collection("documents") / "embeddings.parquet"
     pl.read_parquet(file).reverse().write_parquet(file)
     assert not passes(retrieval.vectors_fit, built)
+
+
+def test_each_day_the_reports_are_made_whose_data_has_been_built(first: First, settings: Settings):
+    def asked(where: Settings) -> dg.RunRequest | dg.SkipReason:
+        context = dg.build_schedule_context(resources={"warehouse": warehouse(where)})
+        made = automation.daily_reports(context)
+        assert isinstance(made, dg.RunRequest | dg.SkipReason)
+        return made
+
+    nothing, all_ = asked(settings), asked(first.settings)
+    assert isinstance(nothing, dg.SkipReason)
+    assert isinstance(all_, dg.RunRequest)
+    assert {*(all_.asset_selection or ())} == {each.key for each in reports.ASSETS}
+    assert reports.ASSETS

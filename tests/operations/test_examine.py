@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,12 +19,16 @@ import pytest
 from tests.cli.conftest import run  # noqa: F401
 from tests.cli.running import Run
 from tests.finetune.versions_made import registered
+from tests.jobs.working import Work, asked, echo
 from tests.log.made import call, many
 from tests.retrieval.passages import directions, numbered
 from tracemill import EventLog, Settings
+from tracemill.jobs.jobs import Jobs
+from tracemill.llm.options import Options
 from tracemill.llm.trained import artefact
 from tracemill.log import tables
-from tracemill.operations import machine
+from tracemill.messages import Request, Response
+from tracemill.operations import machine, waiting
 from tracemill.operations.examine import CHECKS, Finding, examine
 from tracemill.operations.verification import verify
 from tracemill.retrieval.collection import create, versions
@@ -298,6 +303,46 @@ def test_files_of_rules_and_terms_are_read(settings: Settings, monkeypatch: pyte
     for what in ("alerts", "retention"):
         finding = look(settings, what)
         assert (finding.state, "line 1: " in finding.detail) == ("failed", True)
+
+
+def test_the_queue_of_jobs_is_looked_at(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    whats = ("queue", "workers", "parked")
+    assert {look(settings, what).detail for what in whats} == {"no job yet"}
+    with EventLog.open(settings) as log, closing(Jobs(log, settings)) as jobs:
+        ids = [jobs.submit(asked(4, f"{what} {{}}")).id for what in ("WAIT", "Say")]
+        assert look(settings, "queue").detail == "2 jobs wait, with 8 requests"
+        young = look(settings, "workers")
+        assert (young.state, young.detail.startswith("nobody works, and 2 jobs")) == ("ok", True)
+        monkeypatch.setattr(waiting, "PATIENCE_S", -1.0)
+        left = look(settings, "workers")
+        assert (left.state, left.mend) == (
+            "warning",
+            "`tracemill worker`, or `tracemill serve`, does them",
+        )
+        during: list[str] = []
+
+        def seen(request: Request, options: Options) -> Response:
+            during.append("" if during else look(settings, "workers").detail)
+            return echo(request, options)
+
+        Work(jobs, seen).until_done()
+        assert during[0] == "working"
+    assert look(settings, "workers").detail == "nobody works, and nothing waits"
+    assert look(settings, "queue").detail == "0 jobs wait, with 0 requests"
+    given_up = look(settings, "parked")
+    assert (given_up.state, given_up.detail) == (
+        "warning",
+        f"4 requests were given up, of {ids[0]}",
+    )
+    assert given_up.mend == f"`tracemill jobs retry {ids[0]}` begins them again"
+    path = settings.jobs / "queue.db"
+    path.write_bytes(b"no database, whatever its name says" * 9)
+    broken = look(settings, "queue")
+    assert (broken.state, broken.mend) == (
+        "failed",
+        f"rm {path}*: the next worker makes it anew from the log",
+    )
+    assert path.read_bytes().startswith(b"no database")
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b""), Path.unlink])

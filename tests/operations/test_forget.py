@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,23 @@ from tests.finetune.splits_made import made, record
 from tests.finetune.versions_made import registered
 from tracemill.cli import app
 from tracemill.errors import InputError
-from tracemill.events import FeedbackGiven, Happened, LlmCallFinished, LlmCallStarted, new_id
+from tracemill.events import (
+    FeedbackGiven,
+    FileBatchRequested,
+    FileBatchWritten,
+    Happened,
+    LlmCallFinished,
+    LlmCallStarted,
+    new_id,
+)
+from tracemill.files import sha256_of
+from tracemill.jobs.jobs import Jobs
 from tracemill.llm.cache.file import FileCache
 from tracemill.log import EventLog
-from tracemill.messages import Message, Response, Usage
+from tracemill.messages import Message, Request, Response, Usage
 from tracemill.operations.forget import forget, person, plan
 from tracemill.operations.traces import Traces, pieces
+from tracemill.server import files
 from tracemill.settings import Settings
 
 ANN, JOANNE = "ann@example.org", "joanne@example.org"
@@ -231,6 +243,118 @@ def test_the_command_asks_tells_and_ends(settings: Settings, log: EventLog):
     assert "5 events emptied" in done.output
     again = CliRunner().invoke(app, [*arguments, "--yes"])
     assert isinstance(again.exception, InputError)
+
+
+def handed(
+    settings: Settings,
+    log: EventLog,
+    *lines: Any,
+    name: str = "lines.jsonl",
+    purpose: str = "batch",
+) -> str:
+    """A file of the server, as it is handed over; returns its id."""
+    text = "".join(each if isinstance(each, str) else json.dumps(each) + "\n" for each in lines)
+    return files.made(log, settings, name, purpose, lambda at: at.write_text(text), None).file_id
+
+
+def line(custom_id: str, said: str = "Hello", **body: Any) -> dict[str, Any]:
+    return {"custom_id": custom_id, "body": {"messages": [{"content": said}], **body}}
+
+
+def lines_of(settings: Settings, file_id: str) -> list[str]:
+    """Names of the lines of a file that are left."""
+    text = (settings.files / file_id).read_text()
+    return [json.loads(each)["custom_id"] for each in text.splitlines()]
+
+
+def batch(log: EventLog, given: str, output: str, errors: str) -> str:
+    """A batch of a file that was answered; returns the id of its job."""
+    job_id = new_id()
+    about: dict[str, Any] = {"batch_id": job_id, "occurred_at": NOON}
+    asked: dict[str, Any] = {"endpoint": "/v1/responses", "completion_window": "24h", "total": 1}
+    wrote: dict[str, Any] = {"done": 1, "failed": 1, "input_tokens": 1, "output_tokens": 1}
+    log.append(FileBatchRequested(**about, **asked, input_file_id=given, job_id=job_id))
+    log.append(FileBatchWritten(**about, **wrote, output_file_id=output, error_file_id=errors))
+    return job_id
+
+
+def test_lines_of_the_person_go_from_files_of_the_server_and_from_their_results(
+    settings: Settings, log: EventLog
+):
+    user = "42"  # too short to be looked for as a word
+    given = handed(
+        settings,
+        log,
+        line("a", user=user),
+        line("b", safety_identifier=user),
+        {"custom_id": "c", "params": {"metadata": {"user_id": user}}},
+        line("d", "by header"),
+        line("e", user="421", metadata={"user_id": "4"}),
+        line("f", "42 is the answer"),
+    )
+    answered = [
+        {"custom_id": name, "response": {"body": {"id": f"call of {name}"}}} for name in "adef"
+    ]
+    output = handed(settings, log, *answered, purpose="batch_output")
+    errors = handed(settings, log, line("b"), line("c"), line("g"), purpose="batch_output")
+    job_id = batch(log, given, output, errors)
+    tagged = {"correlation_id": job_id, "metadata": {"custom_id": "d"}}
+    log.append([each.model_copy(update=tagged) for each in call(user, "by header", "ok")])
+    other = handed(settings, log, line("a"), line("e"), purpose="batch_output")
+    before = (settings.files / other).read_bytes()
+    mine = Request.of("Hi", model="local/echo", user_id=user)
+    with closing(Jobs(log, settings)) as jobs:
+        job = jobs.submit([mine.model_copy(update={"user_id": "421"}), mine])
+    answers = settings.jobs / job.id / "answers-1.jsonl"
+    answers.write_text('{"index":0,"response":{}}\n{"index":1,"response":{}}\n')
+
+    assert plan(log, settings, user).places == {"files": 3, "jobs": 2}
+    done = forget(log, settings, user)
+    assert (done.removed, done.left) == ({"files": 8, "jobs": 2}, {})
+    assert [lines_of(settings, each) for each in (given, output, errors)] == [
+        ["e", "f"],
+        ["e", "f"],
+        ["g"],
+    ]
+    assert (settings.files / other).read_bytes() == before
+    requests = (settings.jobs / job.id / "requests.jsonl").read_text()
+    kept = [json.loads(each) for each in requests.splitlines()]
+    assert (kept[0]["request"]["user_id"], kept[1]) == ("421", {"erased": True})
+    told = [json.loads(each) for each in answers.read_text().splitlines()]
+    assert told == [{"index": 0, "response": {}}, {"erased": True}]
+    for stored in files.listed(log, settings, None):
+        path = settings.files / stored.file_id
+        assert (stored.size_bytes, stored.sha256) == (path.stat().st_size, sha256_of(path))
+    assert log.verify().ok
+
+
+def test_files_of_the_server_are_searched_whatever_they_are(settings: Settings, log: EventLog):
+    table = handed(
+        settings, log, f"who,what\n{ANN},x\n{JOANNE},y\n", name="t.csv", purpose="user_data"
+    )
+    escaped = handed(settings, log, '{"custom_id":"1","who":"\\u0061nn@example.org"}\n')
+    named = handed(settings, log, line("1", SECRET), line("2"), name=f"{ANN} 1.jsonl")
+    text = handed(settings, log, f"Dear {ANN},", name="letter.txt", purpose="user_data")
+    fake = handed(settings, log, f"PAR1 {ANN}", name="t.parquet", purpose="user_data")
+    done = forget(log, settings, ANN)
+    assert done.left == {f"files/{text}": 1, f"files/{fake}": 1}
+    assert done.removed == {"files": 3}
+    assert (settings.files / table).read_text().splitlines() == ["who,what", f"{JOANNE},y"]
+    assert (settings.files / escaped).read_bytes() == b""
+    assert lines_of(settings, named) == ["2"]
+    stored = {each.file_id: each for each in files.listed(log, settings, None)}
+    assert stored[named].filename == "forgotten.jsonl"
+    assert stored[table].size_bytes == (settings.files / table).stat().st_size
+    assert log.verify().ok
+
+
+def test_who_is_only_in_a_file_of_the_server_is_forgotten_too(settings: Settings, log: EventLog):
+    given = handed(settings, log, line("1", user="zoe"), line("2"))
+    assert plan(log, settings, "zoe").places == {"files": 1}
+    assert forget(log, settings, "zoe").removed == {"files": 1}
+    assert lines_of(settings, given) == ["2"]
+    with pytest.raises(InputError, match="'zoe'"):
+        plan(log, settings, "zoe")
 
 
 KILLED = """

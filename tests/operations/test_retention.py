@@ -1,6 +1,8 @@
 """Retention: the plan says what goes, carrying it out takes just that, and the rest stays readable."""
 
 import os
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from tests.log.made import call, harvested, indexed
 from tests.operations.watched import DAY, NOW
 from tracemill import EventLog, Settings
 from tracemill.errors import InputError
+from tracemill.jobs.jobs import Jobs
+from tracemill.messages import Request
 from tracemill.operations.retention import Due, Plan, apply, plan, retention
 
 TERMS = """
@@ -19,6 +23,7 @@ policies:
   - {kinds: [source.harvested, llm.call.started], after_days: 90, keep: nothing}
 cache_days: 10
 report_days: 20
+job_days: 7
 keep_backups: 2
 """
 
@@ -82,7 +87,7 @@ def test_old_reports_and_backups_go_and_tables_by_day_stay(settings: Settings):
     with EventLog.open(settings) as log:
         terms = retention(settings)
         due = plan(log, settings, terms, now=NOW)
-        assert due == Plan((), {"answers": 0, "embeddings": 0}, 1, ("b0", "b1"))
+        assert due == Plan((), {"answers": 0, "embeddings": 0}, 1, 0, ("b0", "b1"))
         apply(log, settings, terms, now=NOW)
         assert plan(log, settings, terms, now=NOW).nothing
     assert sorted(p.name for p in settings.backups.iterdir()) == ["b2", "b3"]
@@ -125,6 +130,29 @@ def test_caches_lose_what_is_old(settings: Settings):
             assert due.cached == {"answers": 1, "embeddings": 1}
         assert apply(log, settings, terms, now=NOW).cached == due.cached
         assert plan(log, settings, terms, now=NOW).nothing
+
+
+def test_what_jobs_asked_and_were_answered_goes_a_while_after_their_end(
+    settings: Settings,
+    run: Run,  # noqa: F811
+):
+    with EventLog.open(settings) as log, closing(Jobs(log, settings)) as jobs:
+        ended, goes_on = (jobs.submit([Request.of(what, model="a/b")]) for what in ("one", "two"))
+        jobs.cancel(ended.id)
+        now = datetime.now(UTC)
+        terms = retention(settings)
+        assert plan(log, settings, terms, now=now + 6 * DAY).nothing
+        for _ in range(2):
+            assert plan(log, settings, terms, now=now + 8 * DAY).jobs == 1
+        assert apply(log, settings, terms, now=now + 8 * DAY).jobs == 1
+        assert plan(log, settings, terms, now=now + 8 * DAY).nothing
+        assert (settings.jobs / goes_on.id).is_dir()
+        assert not (settings.jobs / ended.id).exists()
+        assert [job.state for job in jobs.list()] == ["queued", "cancelled"]
+        deleted = [each.event for each in log.read(kinds=["job.files_deleted"])]
+        assert [getattr(each, "reason", None) for each in deleted] == ["retention"]
+    out = run("retention", "show", "--warehouse", str(settings.warehouse)).out
+    assert out == "nothing is due\n"
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from tests.llm.serving import Say, Seen, Server, say, serving
 from tests.operations.watched import ALONE, MINUTE, NOW, RULE, SECRET, fail, warehouse
 from tracemill import EventLog
 from tracemill.errors import InputError, NotDelivered, UsageError
-from tracemill.operations import post, signature
 from tracemill.operations.alerts import check
 from tracemill.operations.rules import Slack
+from tracemill.webhooks import post, signature
 
 PATH = "/hook/T0K3N-that-nobody-may-read"
 SINKS = """

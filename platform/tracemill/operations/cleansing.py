@@ -163,12 +163,13 @@ def _without(value: Any, traces: Traces) -> Any:
             return value
 
 
-def without_lines(path: Path, traces: Traces) -> int:
+def without_lines(path: Path, traces: Traces, kind: str | None = None) -> int:
     """Take the lines or rows that hold a person out of a user's file; returns how many.
 
-    Raises `InputError` for a format that cannot be cut.
+    `kind` is the ending of its name, where its own says nothing. Raises `InputError` for a format
+    that cannot be cut.
     """
-    kind = path.suffix.lower()
+    kind = kind or path.suffix.lower()
     if kind == ".parquet":
         return _without_parquet_rows(path, traces)
     if kind in (".csv", ".tsv"):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from tracemill.errors import TracemillError
-from tracemill.operations import machine, parts, remains
+from tracemill.operations import machine, parts, remains, waiting
 from tracemill.operations.seen import Fault, Seen
 from tracemill.settings import Settings
 
@@ -34,6 +34,9 @@ CHECKS: dict[str, Callable[[Settings], Seen]] = {
     "data sets": parts.data_sets,
     "collections": parts.collections,
     "models": parts.models,
+    "queue": waiting.queue,
+    "workers": waiting.workers,
+    "parked": waiting.parked,
     "alerts": parts.alerts,
     "retention": parts.retention,
 }

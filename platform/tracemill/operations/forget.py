@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from tracemill.errors import InputError, UsageError
 from tracemill.events import PersonForgotten
-from tracemill.operations import cleansing
+from tracemill.operations import cleansing, uploads
 from tracemill.operations.traces import Traces, pieces
+from tracemill.operations.uploads import Theirs
 from tracemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,14 +124,15 @@ def _of_nobody_else(log: "EventLog", positions: set[int], wanted: set[str]) -> s
 def plan(log: "EventLog", settings: Settings, user_id: str, progress: Progress = str) -> Plan:
     """What forgetting this person would touch; changes nothing.
 
-    Raises `InputError` where the log has nothing of this person.
+    Raises `InputError` where neither the log nor a file that was handed over names this person.
     """
     known = person(log, user_id)
-    _refuse_unknown(known, user_id)
+    theirs = _theirs(log, settings, known, user_id)
+    _refuse_unknown(settings, known, theirs, user_id)
     places: Counter[str] = Counter()
     for place, path in _files(settings):
         progress(f"looking through {place}")
-        if _traces(place, known).in_file(path):
+        if _found(place, path, _traces(place, known), theirs):
             places[place] += 1
     versions = cleansing.data_sets(settings, known.links)
     return Plan(known, dict(places), cleansing.trained_on(log, versions))
@@ -158,18 +160,19 @@ def forget(
     """
     log.fold()  # what a killed run has begun to empty is emptied first
     known = person(log, user_id)
+    theirs = _theirs(log, settings, known, user_id)
     progress("data sets")
     versions = cleansing.data_sets(settings, known.links)
     models = cleansing.trained_on(log, versions)
-    removed = Counter(_remove(settings, known, progress, raw=raw, backups=backups))
+    removed = _remove(log, settings, known, theirs, progress, raw=raw, backups=backups)
     if known.positions:
         progress("the log")
         log.erase(known.positions, reason="forgotten", figures=True, actor=actor)
-    left, searched = _search(log, settings, known, progress)
+    left, searched = _search(log, settings, known, theirs, progress)
     if left:
         # A build that ran meanwhile may have read the person from the log before it was emptied.
-        removed.update(_remove(settings, known, progress, raw=raw, backups=backups))
-        left, searched = _search(log, settings, known, progress)
+        removed += _remove(log, settings, known, theirs, progress, raw=raw, backups=backups)
+        left, searched = _search(log, settings, known, theirs, progress)
     event = PersonForgotten(
         events=known.events,
         removed=dict(sorted(removed.items())),
@@ -183,32 +186,64 @@ def forget(
     return event
 
 
+def _theirs(log: "EventLog", settings: Settings, known: Person, user_id: str) -> Theirs:
+    return uploads.of_person(log, settings, names_of(user_id), known.links, known.call_ids)
+
+
 def _remove(
-    settings: Settings, known: Person, progress: Progress, *, raw: bool, backups: bool
-) -> dict[str, int]:
+    log: "EventLog",
+    settings: Settings,
+    known: Person,
+    theirs: Theirs,
+    progress: Progress,
+    *,
+    raw: bool,
+    backups: bool,
+) -> Counter[str]:
     removed: Counter[str] = Counter()
     for place, path in list(_files(settings)):
         progress(f"looking through {place}")
-        clean = _cleansed(settings, place, path, raw=raw, backups=backups)
+        clean = _cleansed(settings, place, path, theirs, raw=raw, backups=backups)
         traces = _traces(place, known)
-        if clean and path.exists() and traces.in_file(path):
+        if clean and path.exists() and _found(place, path, traces, theirs):
             removed[place] += clean(traces)
-    return dict(removed)
+    removed["files"] += uploads.remove(log, settings, theirs)
+    return +removed
+
+
+def _found(place: str, path: Path, traces: Traces, theirs: Theirs) -> int:
+    """How much of a person a file holds."""
+    if place == "files" or _is_of_job(place, path):
+        return theirs.in_file(path)
+    return traces.in_file(path)
+
+
+def _is_of_job(place: str, path: Path) -> bool:
+    return place == "jobs" and path.suffix == ".jsonl"
 
 
 def _cleansed(
-    settings: Settings, place: str, path: Path, *, raw: bool, backups: bool
+    settings: Settings, place: str, path: Path, theirs: Theirs, *, raw: bool, backups: bool
 ) -> Callable[[Traces], int] | None:
     """What takes a person out of a file; None where the file is not ours to change."""
     if place in cleansing.DERIVED:
         return partial(cleansing.delete, settings, path)
     if place in ("cache", "dagster"):
         return partial(cleansing.empty, path, rows=place == "cache")
+    if _is_of_job(place, path):
+        return partial(_blanked, path, theirs)
     if place == "raw" and raw:
         return partial(cleansing.without_lines, path)
     if place == "backups" and backups:
         return partial(_without_backup, settings, path)
     return None
+
+
+def _blanked(path: Path, theirs: Theirs, _: Traces) -> int:
+    """Overwrite the lines of a job's file that hold a person, while workers go on with it."""
+    from tracemill.jobs.files import blank
+
+    return blank(path, partial(theirs.which, of=path.parent.name))
 
 
 def _without_backup(settings: Settings, path: Path, _: Traces) -> int:
@@ -222,7 +257,7 @@ def _traces(place: str, known: Person) -> Traces:
 
 
 def _search(
-    log: "EventLog", settings: Settings, known: Person, progress: Progress
+    log: "EventLog", settings: Settings, known: Person, theirs: Theirs, progress: Progress
 ) -> tuple[dict[str, int], int]:
     """Where the person still is, and how many files were read."""
     left: Counter[str] = Counter()
@@ -230,9 +265,9 @@ def _search(
     for place, path in _files(settings):
         progress(f"searching {place}")
         searched += 1
-        found = known.traces.in_file(path)
+        found = _found(place, path, known.traces, theirs)
         if found:
-            name = place if place not in ("raw", "evals") else f"{place}/{path.name}"
+            name = place if place not in ("raw", "evals", "files") else f"{place}/{path.name}"
             left[name[:200]] += found
     progress("searching the log")
     for found in _in_log(log, known.traces):
@@ -263,8 +298,8 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield "evals", path
 
 
-def _refuse_unknown(known: Person, user_id: str) -> None:
-    if not known.positions:
+def _refuse_unknown(settings: Settings, known: Person, theirs: Theirs, user_id: str) -> None:
+    if not known.positions and not any(map(theirs.named_in, settings.files.glob("*"))):
         raise InputError(
             f"the log has no event of the user {user_id!r}: `tracemill calls --json` shows who is there"
         )

@@ -47,10 +47,11 @@ def segments(settings: Settings) -> Seen:
 
 def caches(settings: Settings) -> Seen:
     """Files of caches that were set aside as damaged, or that this version does not know."""
+    from tracemill.access.books import FILE as BOOKS
     from tracemill.llm.cache.file import FILE as ANSWERS
     from tracemill.retrieval.embed.cache import FILE as VECTORS
 
-    stems = {Path(name).stem for name in (ANSWERS, VECTORS)}
+    stems = {Path(name).stem for name in (ANSWERS, VECTORS, BOOKS)}
     files = [path for path in sorted(settings.cache.glob("*")) if path.is_file()]
     known = re.compile(rf"({'|'.join(stems)})\.(lock|db|db-wal|db-shm|db-journal)")
     others = [path for path in files if not known.fullmatch(path.name)]

@@ -7,6 +7,7 @@ Events keep their figures, or nothing but their place in the log. Those that sta
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -55,6 +56,8 @@ class Retention(Strict):
     """Embeddings that were not used for so long go from the cache, and answers past their time."""
     report_days: Days | None = None
     """Reports that were written longer ago go."""
+    job_days: Days | None = None
+    """What jobs asked and were answered goes so long after their end; that they were stays."""
     keep_backups: Annotated[int, Field(ge=1)] | None = None
     """So many of the newest copies of the log stay."""
 
@@ -77,12 +80,16 @@ class Plan(NamedTuple):
     """Cache -> entries."""
     reports: int
     """Files."""
+    jobs: int
+    """Jobs whose requests and answers go."""
     backups: tuple[str, ...]
     """Names of folders."""
 
     @property
     def nothing(self) -> bool:
-        return not (self.events or any(self.cached.values()) or self.reports or self.backups)
+        return not (
+            self.events or any(self.cached.values()) or self.reports or self.jobs or self.backups
+        )
 
 
 def retention(settings: Settings) -> Retention:
@@ -114,6 +121,7 @@ def plan(
         tuple(each for some in due for each in some),
         _prune(settings, terms, now, dry_run=True),
         len(list(_old_reports(settings, terms, now))),
+        _old_jobs(log, settings, terms, now, dry_run=True),
         tuple(path.name for path in _old_backups(settings, terms)),
     )
 
@@ -154,11 +162,12 @@ def apply(
     reports = list(_old_reports(settings, terms, now))
     for path in reports:
         path.unlink(missing_ok=True)
+    jobs = _old_jobs(log, settings, terms, now, dry_run=False)
     for path in _old_backups(settings, terms):
         # Renamed first: half a copy must not be found under its name.
         gone = path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"))
         shutil.rmtree(gone, ignore_errors=True)
-    return wanted._replace(cached=cached, reports=len(reports))
+    return wanted._replace(cached=cached, reports=len(reports), jobs=jobs)
 
 
 def _matching(patterns: Iterable[str]) -> list[str]:
@@ -229,6 +238,17 @@ def _old_reports(settings: Settings, terms: Retention, now: datetime) -> Iterato
     for path in files:
         if path.stat().st_mtime < before and not path.is_relative_to(settings.daily):
             yield path
+
+
+def _old_jobs(
+    log: "EventLog", settings: Settings, terms: Retention, now: datetime, *, dry_run: bool
+) -> int:
+    from tracemill.jobs.jobs import Jobs
+
+    if terms.job_days is None or not settings.jobs.is_dir():
+        return 0
+    with closing(Jobs(log, settings)) as jobs:
+        return jobs.delete_old(terms.job_days, now=now, dry_run=dry_run)
 
 
 def _old_backups(settings: Settings, terms: Retention) -> list[Path]:

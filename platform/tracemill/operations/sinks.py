@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracemill.errors import NotDelivered, TracemillError
-from tracemill.operations import post, signature
 from tracemill.operations.rules import File, Slack, Webhook
 from tracemill.settings import Settings
+from tracemill.webhooks import post, signature
 
 _MARKS = {"info": "ℹ️", "warning": "⚠️", "critical": "🚨", "resolved": "✅", "test": "🔧"}  # noqa: RUF001
 
