@@ -1,0 +1,54 @@
+"""How many tokens a request has, by the bundled tokenizer: an estimate, since the vocabulary of most
+models is not known.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tracemill import tokenizer
+from tracemill.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+
+_TURN_TOKENS = 4
+"""What surrounds each message."""
+
+
+def counted(conversation: Iterable[Message], beside: Iterable[str], image_tokens: int) -> int:
+    """Tokens of a conversation and of what stands beside it: instructions, functions.
+
+    Args:
+        image_tokens: what a picture of usual size takes.
+    """
+    turns = list(conversation)
+    parts = [part for turn in turns for part in turn.parts]
+    words = [*beside, *map(_words, parts)]
+    pictures = sum(isinstance(part, Image) for part in parts)
+    told = sum(tokenizer.count(text) for text in words if text)
+    return told + pictures * image_tokens + len(turns) * _TURN_TOKENS
+
+
+def _words(part: Part) -> str:
+    match part:
+        case Text() | Reasoning():
+            return part.content
+        case ToolCall():
+            return part.name + part.arguments
+        case ToolResult():
+            return part.response
+        case Image():
+            return ""
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text within JSON, names of fields too: what a model reads of a schema."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for name, each in value.items():  # pyright: ignore[reportUnknownVariableType]
+                yield str(name)  # pyright: ignore[reportUnknownArgumentType]
+                yield from texts_in(each)
+        case list() | tuple():
+            for each in value:  # pyright: ignore[reportUnknownVariableType]
+                yield from texts_in(each)
+        case _:
+            pass
