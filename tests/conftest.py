@@ -1,8 +1,10 @@
 """Settings of the whole suite: one BLAS thread, fewer examples than hypothesis' hundred, ctrl-C."""
 
+import gc
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,17 @@ from hypothesis import settings
 # threads spend as much again on waiting for each other.
 assert "numpy" not in sys.modules
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# What tests start finds no pandas (see there); what runs the tests needs it for statsmodels.
+AS_INSTALLED = str(Path(__file__).parent / "as_installed")
+if AS_INSTALLED in sys.path:  # of a worker, from whom started it
+    sys.path.remove(AS_INSTALLED)
+else:
+    folders = (AS_INSTALLED, os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+
+# All that is imported to collect the tests stays: without this, each look for garbage takes 0.6 s.
+gc.disable()
 
 # TRACEMILL_TEST_FULL=1 takes longer, and looks at more examples and more kills.
 FULL = bool(os.environ.get("TRACEMILL_TEST_FULL"))
@@ -22,11 +35,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST_FIRST = (
-    *("assets/test_service", "assets/test_build", "assets/test_training_data", "log/test_kill"),
-    *("assets/test_models", "assets/test_collection_assets", "finetune/test_finetune_kill"),
-    *("quality/test_contracts", "llm/test_batches", "assets/test_materialize"),
-    *("corpus/test_installed", "llm/test_killed", "finetune/test_hosted_killed"),
-    "tests/test_pytest_plugin",
+    *("assets/test_build", "quality/test_contracts", "assets/test_models", "assets/test_service"),
+    *("assets/test_training_data", "assets/test_collection_assets", "log/test_sums"),
+    *("test_notebooks", "assets/test_materialize", "llm/test_batches", "llm/test_killed"),
+    *("assets/test_document_files", "assets/test_distinct", "retrieval/test_collection_killed"),
+    *("log/test_fork", "log/test_damage", "assets/test_daily", "cli/test_calls"),
+    *("corpus/test_near_index", "assets/test_multiprocess", "jobs/test_jobs_killed"),
+    *("log/test_isolation", "retrieval/test_extract_pool", "assets/test_sample_data"),
+    *("log/test_kill", "finetune/test_finetune_kill", "corpus/test_read", "log/test_similar"),
+    *("log/test_event_log", "log/test_properties", "server/test_fuzz", "server/test_page"),
+    *("tests/test_pytest_plugin", "server/test_server_killed", "jobs/test_elsewhere"),
 )
 
 
@@ -39,3 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(found, len(LONGEST_FIRST))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()

@@ -1,9 +1,15 @@
-"""The notebooks run, find what is planted, and their committed pages are what they render now."""
+"""The notebooks run, find what is planted, and their committed pages are what they render now.
+
+Each page is held against its notebook's cells, and one is rendered: `make notebooks` renders all of
+them, which CI compares with what is committed, and so does this with TRACEMILL_TEST_FULL.
+"""
 
 import ast
 import base64
+import inspect
 import io
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -16,12 +22,15 @@ import nbformat
 import numpy as np
 import pytest
 
-from assets.reports import NOTEBOOKS, Samples, render, render_samples, write_samples
-from assets.sample_log import Truth
+from assets.reports import NOTEBOOKS, ON_DATA, Samples, render, render_samples, write_samples
+from assets.sample_log import Truth, write_sample
 from tracemill.errors import TracemillError
 from tracemill.settings import Settings
 
 PAGES = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+FULL = bool(os.environ.get("TRACEMILL_TEST_FULL"))
+ON_CALLS = [page for page in PAGES if not page.stem.startswith(ON_DATA)]
+RENDERED = PAGES if FULL else PAGES[:1]
 named = pytest.mark.parametrize("notebook", PAGES, ids=lambda path: path.stem)
 
 
@@ -46,8 +55,12 @@ def test_there_are_notebooks():
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    """What the pages are made from; nobody writes to it."""
-    return write_samples(tmp_path_factory.mktemp("samples"))
+    """What the pages are made from; nobody writes to it. Of data, only where all are rendered."""
+    folder = tmp_path_factory.mktemp("samples")
+    if FULL:
+        return write_samples(folder)
+    calls = Settings(warehouse=folder / "calls", harvest_installed=False)
+    return Samples({page.stem: calls for page in ON_CALLS}, write_sample(calls))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,8 @@ def truth(samples: Samples) -> Truth:
 @pytest.fixture(scope="module")
 def rendered(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Notebook to its page."""
-    return render_samples(samples, tmp_path_factory.mktemp("rendered"))
+    chosen = {page.stem: samples.warehouses[page.stem] for page in RENDERED}
+    return render_samples(samples._replace(warehouses=chosen), tmp_path_factory.mktemp("rendered"))
 
 
 def run(notebook: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
@@ -74,7 +88,7 @@ def found(stem: str, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> Mappi
     return run(notebook, samples.warehouses[stem], monkeypatch)[1]
 
 
-@named
+@pytest.mark.parametrize("notebook", RENDERED, ids=lambda path: path.stem)
 def test_the_committed_page_is_what_the_notebook_renders(notebook: Path, rendered: dict[str, Path]):
     committed = NOTEBOOKS / "rendered" / f"{notebook.stem}.ipynb"
     page = rendered[notebook.stem]
@@ -84,6 +98,23 @@ def test_the_committed_page_is_what_the_notebook_renders(notebook: Path, rendere
     assert text == text_before, "render it anew: python -m assets.reports"
     for picture, before in zip(pictures, pictures_before, strict=True):
         np.testing.assert_allclose(picture, before, atol=0.02)
+
+
+@named
+def test_the_committed_page_has_the_cells_of_the_notebook(notebook: Path):
+    page = json.loads((NOTEBOOKS / "rendered" / f"{notebook.stem}.ipynb").read_text("utf-8"))
+    shown = {each["metadata"]["marimo"]["name"]: "".join(each["source"]) for each in page["cells"]}
+    cells = runpy.run_path(str(notebook))["app"]._cell_manager.cell_data()
+    written = {cell.name: as_shown(cell.code) for cell in cells}
+    assert written == {name: each.strip() for name, each in shown.items()}, "run `make notebooks`"
+
+
+def as_shown(code: str) -> str:
+    """A cell's code, or its text where it is nothing but text."""
+    match ast.parse(code).body:
+        case [ast.Expr(ast.Call(ast.Attribute(attr="md"), [ast.Constant(str(text))]))]:
+            return inspect.cleandoc(text).strip()
+    return code.strip()
 
 
 @named

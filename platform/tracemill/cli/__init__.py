@@ -16,22 +16,29 @@ from tracemill.cli import (
     alerts,
     backups,
     batches,
+    budgets,
     calls,
     checkout,
     collection,
     evals,
     evaluation,
+    exports,
     finetunes,
     forget,
+    imports,
+    jobs,
+    keys,
     log,
     models,
     prompts,
     questions,
     records,
     retention,
+    serve,
     trainers,
     validate,
     warehouse,
+    worker,
 )
 from tracemill.cli.output import plain
 from tracemill.errors import TracemillError
@@ -59,6 +66,8 @@ for command in (
     checkout.demo,
     checkout.build,
     checkout.ui,
+    serve.serve,
+    worker.worker,
     questions.ask,
     collection.search,
     validate.validate,
@@ -79,6 +88,11 @@ for command in (warehouse.init, warehouse.status, warehouse.doctor, warehouse.ve
     app.command(rich_help_panel="Warehouse")(command)
 app.command(rich_help_panel="Warehouse")(forget.forget)
 app.add_typer(batches.app, name="batches", rich_help_panel="Calls")
+app.command("import", rich_help_panel="Calls")(imports.import_)
+app.add_typer(exports.app, name="export", rich_help_panel="Calls")
+app.add_typer(jobs.app, name="jobs", rich_help_panel="Server")
+app.add_typer(keys.app, name="keys", rich_help_panel="Server")
+app.add_typer(budgets.app, name="budgets", rich_help_panel="Server")
 app.add_typer(alerts.app, name="alerts", rich_help_panel="Warehouse")
 app.add_typer(retention.app, name="retention", rich_help_panel="Warehouse")
 for command in (backups.backup, backups.backups, backups.restore):

@@ -24,7 +24,7 @@ def forget(
     as_json: Json = False,
     warehouse: Warehouse = None,
 ) -> None:
-    """Remove a person from the log, caches, splits, indexes and reports, and search for them.
+    """Remove a person from the log, caches, splits, indexes, jobs, files and reports; search for them.
 
     The log keeps figures (tokens, costs, times, models), so that sums stay what they were; names and
     texts go for good. What is derived is deleted where it holds the person: `tracemill build` makes
@@ -84,6 +84,8 @@ def _tell(
 def _mend(left: dict[str, int]) -> str:
     if any(place.startswith("raw") for place in left):
         return "--raw takes lines out of JSONL, CSV and Parquet in raw/; edit other files yourself"
+    if any(place.startswith("files/") for place in left):
+        return "DELETE /v1/files/file-... deletes a file of the server that cannot be cut by lines"
     if "backups" in left:
         return "--backups deletes the copies that hold the person"
     if "models" in left:

@@ -27,7 +27,7 @@ def apply(
     as_json: Json = False,
     warehouse: Warehouse = None,
 ) -> None:
-    """Empty the events that are due, prune caches, delete old reports and backups.
+    """Empty the events that are due, prune caches, delete old reports, backups and results of jobs.
 
     Examples:
 
@@ -88,5 +88,7 @@ def _print(plan: "Plan", as_json: bool, words: _Words) -> None:
             print(f"{entries:,} {name} of the cache {words.go}")
     if plan.reports:
         print(f"{plan.reports:,} reports {words.go}")
+    if plan.jobs:
+        print(f"the requests and answers of {plan.jobs:,} jobs {words.go}")
     if plan.backups:
         print(f"{len(plan.backups):,} backups {words.go}: {', '.join(plan.backups)}")
