@@ -2,7 +2,8 @@
 
     python -m benchmarks.model_server        prints its port, serves until it is killed
 
-Speaks just enough HTTP/1.1 for POST with a length and connections that are kept.
+Speaks just enough HTTP/1.1 for POST with a length and connections that are kept. Where the body asks
+for a stream, the answer comes as twelve pieces, written at once.
 """
 
 import asyncio
@@ -37,6 +38,27 @@ _ANSWER = (
 ) + _BODY
 
 
+def _streamed() -> bytes:
+    head = {"id": "chatcmpl-benchmark", "object": "chat.completion.chunk", "created": 1_790_000_000}
+    head["model"] = "gpt-5.4-mini"
+    deltas = [{"role": "assistant", "content": ""}, *[{"content": "The log seals its tail. "}] * 12]
+    chunks = [{**head, "choices": [{"index": 0, "delta": each}]} for each in deltas]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    usage = {"prompt_tokens": 230, "completion_tokens": 84, "total_tokens": 314}
+    chunks.append({**head, "choices": [], "usage": usage})
+    texts = [*map(json.dumps, chunks), "[DONE]"]
+    pieces = [f"data: {text}\n\n".encode() for text in texts]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: req_benchmark\r\n"
+        b"transfer-encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+    )
+
+
+_STREAM = _streamed()
+_ASKS_FOR_STREAM = (b'"stream":true', b'"stream": true')
+
+
 class Model(asyncio.Protocol):
     """One connection."""
 
@@ -53,8 +75,10 @@ class Model(asyncio.Protocol):
             length = int(after.split(b"\r\n", 1)[0]) if found else 0
             if len(self.rest) < end + 4 + length:
                 return
+            body = self.rest[end + 4 : end + 4 + length]
             self.rest = self.rest[end + 4 + length :]
-            self.transport.write(_ANSWER)
+            streams = any(asked in body for asked in _ASKS_FOR_STREAM)
+            self.transport.write(_STREAM if streams else _ANSWER)
 
 
 async def main() -> None:

@@ -204,7 +204,7 @@ def _table(found: dict[int, dict[str, Measured]]) -> Table:
         note=(
             "The fastest of 2 to 7 askings in a process of its own; CPU: what all its threads worked "
             "for it, so on two idle cores an asking takes about half of that; peak: of that process. "
-            "The machine was shared: the load is above. Goals: "
+            "Goals: "
             "300 ms at 1,000,000 calls and 2 s at 10,000,000; (!) marks what misses it. Views "
             "without a question beside them are asked as FROM VIEW, every row and column. "
             "* The same sums read from the JSON payloads, in the same files."

@@ -245,6 +245,7 @@ def write(folder: Path, calls: int) -> EventLog:
         with log._journal.writing() as work:  # pyright: ignore[reportPrivateUsage]
             tables.add_segment(work, segment)
         position = hi
+    log.fold()  # which makes the sums of what is sealed
     return log
 
 
@@ -261,6 +262,7 @@ def _repeated(
         "position": pa.array(np.arange(position + 1, position + len(hour.call) + 1)),
         "event_id": _ids(hour.after_us + begin_us, draw),
         "stream": pc.binary_join_element_wise(hour.prefix, streams, ""),
+        "call_id": streams,
         "recorded_at": at,
         "occurred_at": at,
         "conversation_id": pc.replace_substring(hour.table["conversation_id"], _MARK, mark),
