@@ -67,8 +67,10 @@ def test_vectors_of_here_are_those_of_collections_and_a_call_in_the_log(
 @pytest.mark.parametrize(
     ("asked", "param", "words"),
     [
-        ({"input": [1, 2, 3]}, "input", "send the text"),
-        ({"input": [[1], [2]]}, "input", "send the text"),
+        ({"input": [10**6]}, "input", "1000000 is not in the vocabulary, which is cl100k_base"),
+        ({"input": [[1], []]}, "input", "no words"),
+        ({"input": [[1]] * 2049}, "input", "2,048"),
+        ({"input": [-1]}, "input.0", "not -1"),
         ({"input": []}, "input", "nothing"),
         ({"input": ["a", " "]}, "input", "no words"),
         ({"input": ["a"] * 2049}, "input", "2,048"),
@@ -83,6 +85,19 @@ def test_what_cannot_be_embedded_is_named(
     with pytest.raises(openai.BadRequestError, match=words) as refused:
         sdk.embeddings.create(**{"model": EMBEDDER, **asked})
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("model", [EMBEDDER, HERE])
+def test_tokens_are_the_texts_they_stand_for(sdk: openai.OpenAI, world: World, model: str) -> None:
+    # As LangChain's `OpenAIEmbeddings` sends by default; ids by tiktoken's cl100k_base.
+    tokens = [[9906, 289, 9603, 509, 28584], [20375, 4339]]
+    texts = ["Hello wörld 🙂", "two words"]
+    given = sdk.embeddings.create(model=model, input=tokens)
+    said = sdk.embeddings.create(model=model, input=texts)
+    assert [each.embedding for each in given.data] == [each.embedding for each in said.data]
+    assert given.usage == said.usage
+    one = sdk.embeddings.create(model=model, input=tokens[1])
+    assert [each.embedding for each in one.data] == [said.data[1].embedding]
 
 
 def test_no_such_model_is_not_found(sdk: openai.OpenAI) -> None:

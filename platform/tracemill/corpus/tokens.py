@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from tracemill import tokenizer as bundled
 from tracemill.corpus.records import Judged
-from tracemill.errors import UsageError
+from tracemill.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +92,21 @@ def tokenizer(name: str) -> Tokenizer:
 def lengths(texts: Sequence[str], name: str = "default") -> "NDArray[np.int64]":
     """How many tokens each text has. Raises `UsageError` as `tokenizer`."""
     return tokenizer(name).lengths(texts)
+
+
+def decoded(ids: Sequence[Sequence[int]], name: str) -> list[str]:
+    """The texts that token ids stand for; of a character that was cut in two, U+FFFD is left.
+
+    Args:
+        name: an encoding of OpenAI's.
+
+    Raises `UsageError` as `tokenizer`, and `InputError` for an id that stands for nothing.
+    """
+    tokenizer(name)
+    try:
+        return _quicktok(name).decode_batch([list(each) for each in ids])
+    except KeyError as error:
+        raise InputError(f"{error.args[0]}, which is {name}") from None
 
 
 def count(frame: "pl.DataFrame", name: str = "default") -> "pl.Series":
