@@ -16,6 +16,7 @@ from tracemill.errors import UsageError
 from tracemill.events import JobEnded
 from tracemill.jobs import recovery
 from tracemill.jobs.item import Doing
+from tracemill.jobs.job import Known
 from tracemill.jobs.leases import Lease, Leases
 from tracemill.jobs.queued import FILE
 from tracemill.jobs.taking import Taking
@@ -61,6 +62,8 @@ class Jobs(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Everything can be brought to an end."""
         recovery.mend(self.jobs, Leases(self.jobs.settings.jobs / "leases"))
+        listed = {job.id: job for job in self.jobs.list(limit=1_000)}
+        assert listed == {job_id: self.jobs.get(job_id) for job_id in self.texts}
         if self.jobs.known.open():
             Work(self.jobs).until_done()
         for job_id, texts in self.texts.items():
@@ -120,6 +123,14 @@ class Jobs(RuleBasedStateMachine):
             self.jobs.retry(data.draw(st.sampled_from(sorted(self.texts))), failed=failed)
         except UsageError:
             return
+
+    @invariant()
+    def who_read_on_knows_what_who_begins_anew_reads(self) -> None:
+        every = list(Known(self.jobs.log).all())
+        assert {job.id for job in every} == self.texts.keys()
+        assert {*self.jobs.known.open()} == {job for job in every if not job.ended}
+        parked = {job for job in every if job.may_retry and job.counts.parked}
+        assert {*self.jobs.known.parked()} == parked
 
     @invariant()
     def no_request_has_two_results_in_a_round(self) -> None:

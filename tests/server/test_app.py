@@ -88,6 +88,26 @@ def test_a_wrong_body_is_told_by_its_field(
     assert calls(server) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1beta/model/x:countTokens", "/v1beta/models/{model}:countTokens"),
+        ("/x", None),
+    ],
+)
+def test_a_path_that_is_none_tells_which_may_be_meant(
+    http: httpx.Client, path: str, meant: str | None
+) -> None:
+    answer = http.post(path, json={})
+    assert answer.status_code == 404
+    assert (f"did you mean {meant}?" in answer.text) == bool(meant)
+    # In the words that its SDK reads.
+    assert ("request_id" in answer.json()) == (meant == "/v1/messages")
+    assert answer.json()["error"].get("status") == ("NOT_FOUND" if "v1beta" in path else None)
+
+
 def test_what_the_provider_says_is_handed_on(
     server: Running, http: httpx.Client, upstream: Server
 ) -> None:

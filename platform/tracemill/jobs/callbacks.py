@@ -149,7 +149,7 @@ class Callbacks:
         secret = self._settings.callback_secret
         if secret is None or job.callback_url is None:
             raise NotDelivered("TRACEMILL_CALLBACK_SECRET is not set where the worker runs")
-        body = to_json(message(counted(self._log, job)))
+        body = to_json(message(counted(self._log, [job])[0]))
         allowed = Allowed(self._settings.callback_private, self._settings.callback_private)
         # The time of this attempt: a receiver refuses what is old, and knows repeats by the id.
         headers = signature.signed(

@@ -31,11 +31,11 @@ class Depth(NamedTuple):
 
 def depth(jobs: Jobs) -> Depth:
     """How deep the queue is at this moment. Raises `QueueUnreachable`, `LogError`."""
-    known = {job.id: job for job in jobs.known.all()}
-    running = {job.id: job.round for job in known.values() if not job.ended}
+    running = {job.id: job for job in jobs.known.open()}
 
     def is_current(ticket: Ticket) -> bool:
-        return running.get(ticket.job_id) == ticket.round
+        job = running.get(ticket.job_id)
+        return job is not None and job.round == ticket.round
 
     ready = [each for each in jobs.queue.ready() if is_current(each)]
     later = [each for each in jobs.queue.put_off() if is_current(each)]
@@ -45,9 +45,9 @@ def depth(jobs: Jobs) -> Depth:
         waiting=sum(each.size for each in ready),
         put_off=sum(each.size for each in later),
         under_way=sum(len(each.open) for each in taken if is_current(each.ticket)),
-        parked=sum(job.counts.parked for job in known.values() if job.may_retry),
+        parked=sum(job.counts.parked for job in jobs.known.parked()),
         jobs=len(queued),
-        since=min((known[job_id].round_at for job_id in queued), default=None),
+        since=min((running[job_id].round_at for job_id in queued), default=None),
     )
 
 

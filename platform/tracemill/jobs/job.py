@@ -1,9 +1,10 @@
 """Where a job stands: the fold of its own few events, and counts over those of its requests."""
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tracemill.errors import UsageError
 from tracemill.events import (
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 State = Literal["queued", "running", "finished", "failed", "cancelled"]
 
 _COUNTS = """
-    SELECT split_part(stream, ':', 3) AS round, kind, count(*) AS n
+    SELECT split_part(stream, ':', 2) AS job_id, split_part(stream, ':', 3) AS round, kind, count(*) AS n
     FROM events
     WHERE kind IN ('job.item.finished', 'job.item.failed', 'job.item.parked')
-      AND starts_with(stream, ?)
+      AND starts_with(stream, ?) AND split_part(stream, ':', 2) IN (SELECT unnest(?))
     GROUP BY ALL
 """
 
@@ -154,6 +155,9 @@ class Known:
     def __init__(self, log: "EventLog") -> None:
         self._log = log
         self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._seen: dict[str, int] = {}
+        self._lasting: dict[str, Job] = {}
 
     def job(self, job_id: str, version: int | None = None) -> Job | None:
         """A job without its counts, in microseconds; None where there is none.
@@ -171,26 +175,53 @@ class Known:
             self._jobs[job_id] = job
         return job
 
-    def all(self) -> list[Job]:
-        """All, without their counts."""
-        versions = self._log.versions("job:").items()
-        jobs = (self.job(stream.removeprefix("job:"), version) for stream, version in versions)
-        return [job for job in jobs if job]
+    def all(self) -> Iterator[Job]:
+        """All, without their counts, one after the other in memory."""
+        for stream, version in self._log.versions("job:").items():
+            if job := self.job(stream.removeprefix("job:"), version):
+                yield job
 
     def open(self) -> list[Job]:
         """Those that have no end, the oldest first."""
-        jobs = (job for job in self.all() if not job.ended)
+        jobs = (job for job in self._read_on() if not job.ended)
         return sorted(jobs, key=lambda job: (job.created_at, job.id))
+
+    def parked(self) -> list[Job]:
+        """Those that have ended and of which something can be begun again."""
+        return [job for job in self._read_on() if job.may_retry and job.counts.parked]
+
+    def _read_on(self) -> list[Job]:
+        """The jobs that something is to be done with. Of all others, a million of them, no more is
+        kept in mind than how long their streams are."""
+        with self._lock:
+            for stream, version in self._log.versions("job:").items():
+                if self._seen.get(stream) == version:
+                    continue
+                job = self.job(stream.removeprefix("job:"), version)
+                if job is not None and (not job.ended or (job.may_retry and job.counts.parked)):
+                    self._lasting[stream] = job
+                else:
+                    self._lasting.pop(stream, None)
+                self._seen[stream] = version
+            return list(self._lasting.values())
 
 
 _MOST_KNOWN = 20_000
 
 
-def counted(log: "EventLog", job: Job) -> Job:
-    """The job with the counts of this moment, and whether it has begun."""
-    if job.state in ("finished", "failed"):
-        return job
-    rows = log.arrow(_COUNTS, [f"job-item:{job.id}:"]).to_pylist()
+def counted(log: "EventLog", jobs: Sequence[Job]) -> list[Job]:
+    """Jobs with the counts of this moment, and whether they have begun: one question for them all."""
+    # Those of an end are in its event.
+    asked = [job.id for job in jobs if job.state not in ("finished", "failed")]
+    rows: dict[str, list[dict[str, Any]]] = {job_id: [] for job_id in asked}
+    if asked:
+        begin = f"job-item:{asked[0]}:" if len(asked) == 1 else "job-item:"
+        for row in log.arrow(_COUNTS, [begin, asked]).to_pylist():
+            rows[row["job_id"]].append(row)
+    return [_with(log, job, rows[job.id]) if job.id in rows else job for job in jobs]
+
+
+def _with(log: "EventLog", job: Job, rows: list[dict[str, Any]]) -> Job:
     last = {row["kind"]: row["n"] for row in rows if int(row["round"]) == job.round}
     every = sum(row["n"] for row in rows if row["kind"] == "job.item.finished")
     before = job.counts

@@ -152,7 +152,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """A job, with the counts of this moment. Raises `UsageError`: there is none."""
-        return counted(self.log, self._read(job_id))
+        return counted(self.log, [self._read(job_id)])[0]
 
     def list(
         self, *, after: str | None = None, limit: int = 20, state: State | None = None
@@ -160,7 +160,7 @@ class Jobs:
         """Jobs, the latest first; those behind the job `after`."""
         asked = {"after": after, "limit": max(1, min(limit, 1_000)), "state": state}
         found = self.log.arrow(_LISTED, asked).column("job_id").to_pylist()
-        return [self.get(str(job_id)) for job_id in found]
+        return counted(self.log, [self._read(str(job_id)) for job_id in found])
 
     def cancel(self, job_id: str) -> Job:
         """What has not begun will not; what runs is finished and recorded. One that has ended stays
@@ -236,7 +236,7 @@ class Jobs:
         if len(ended) < job.round_total:
             return None
         files.sync_answers(self.settings.jobs / job.id)
-        counts = counted(self.log, job).counts
+        counts = counted(self.log, [job])[0].counts
         event = JobEnded(
             job_id=job.id,
             outcome="finished" if counts.done else "failed",
@@ -283,7 +283,7 @@ class Jobs:
                 f"this idempotency key came before, for job {before.id}, with something else: "
                 "take a new key for a new job"
             )
-        return counted(self.log, before)
+        return counted(self.log, [before])[0]
 
     def _keep(self, aside: Any, job_id: str) -> None:
         """Give the folder its name; one that a killed submitter left with this name goes."""

@@ -52,7 +52,7 @@ def parked(settings: Settings) -> Seen:
     """Requests that were given up after many tries, and can be begun again."""
 
     def look(jobs: "Jobs") -> Seen:
-        found = [job for job in jobs.known.all() if job.may_retry and job.counts.parked]
+        found = jobs.known.parked()
         if not found:
             return Seen("no request was given up")
         given_up = sum(job.counts.parked for job in found)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,6 +33,7 @@ from tracemill.server.trouble import Trouble
 from tracemill.server.working import working
 
 _log = logging.getLogger("tracemill.server")
+_LONGEST = 100  # characters of a path that are looked at, to find one that is like it
 
 
 def create(
@@ -62,10 +64,13 @@ def create(
 
     def unrouted(http: HttpRequest, error: Exception) -> HttpResponse:
         status = error.status_code if isinstance(error, HTTPException) else 404
+        near = _nearest(http.url.path)
         there = "the path is right, the method is not" if status == 405 else "there is no such path"
+        if near and status == 404:
+            there += f": did you mean {near.shown}?"
         told = Trouble(status, "not_found", f"{http.method} {http.url.path}: {there}")
         headers = dict(getattr(error, "headers", None) or {})
-        return _told(told, OPENAI, new_id(), headers)
+        return _told(told, near.dialect if near else OPENAI, new_id(), headers)
 
     described = openapi.document(ROUTES)
 
@@ -86,6 +91,13 @@ def create(
         exception_handlers={404: unrouted, 405: unrouted},
         lifespan=lifespan,
     )
+
+
+def _nearest(path: str) -> Route | None:
+    """The route that somebody may have meant: often an SDK whose base URL lacks a part."""
+    routes = {route.shown: route for route in reversed(ROUTES)}
+    found = get_close_matches(path[:_LONGEST], routes, n=1)
+    return routes[found[0]] if found else None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The OpenAPI document, made of the routes and the forms of their bodies, and a page of it."""
 
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -26,11 +27,11 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                 "default": _ERROR,
             },
         }
-        names = [part[1:-1] for part in _variables(route.path)]
+        names = re.findall(r"{(\w+)}", route.shown)
         if names:
             operation["parameters"] = [
                 {
-                    "name": name.partition(":")[0],
+                    "name": name,
                     "in": "path",
                     "required": True,
                     "schema": {"type": "string", "minLength": 1},
@@ -50,10 +51,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
             }
         if route.scope:
             operation["security"] = [{"bearer": []}, {"x-api-key": []}]
-        path = route.path
-        for name in names:
-            path = path.replace("{" + name + "}", "{" + name.partition(":")[0] + "}")
-        paths.setdefault(path, {})[route.method.lower()] = operation
+        paths.setdefault(route.shown, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,9 +69,3 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
             },
         },
     }
-
-
-def _variables(path: str) -> list[str]:
-    return [
-        part for part in path.replace("}", "}\n").replace("{", "\n{").split("\n") if "{" in part
-    ]

@@ -47,3 +47,8 @@ class Route(NamedTuple):
     """Whether it may answer with events."""
     spoken: Callable[[HttpRequest], Dialect] | None = None
     """Whose client asks, where the path is the same for several."""
+
+    @property
+    def shown(self) -> str:
+        """The path as people write it: `/v1/models/{model}`."""
+        return self.path.replace(":path}", "}")

@@ -4,7 +4,7 @@ The answers are written to files when somebody first looks after the end. A batc
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, NamedTuple
@@ -13,9 +13,10 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter
 from starlette.responses import Response as HttpResponse
 
-from tracemill.errors import UsageError, VersionConflict
+from tracemill.errors import VersionConflict
 from tracemill.events import FileBatchRequested, FileBatchWritten, new_id
 from tracemill.jobs.files import Requests
+from tracemill.jobs.job import counted
 from tracemill.jobs.jobs import Job, Result
 from tracemill.messages import Json
 from tracemill.server import files
@@ -86,7 +87,7 @@ def _begun(gateway: Gateway, asked: Incoming, body: Body) -> Known:
         # An SDK that did not hear our answer sends the same again.
         for known in _all(gateway, asked):
             if _is_same(known.asked, stored, body):
-                return known
+                return _counted(gateway, [known])[0]
     errors, total = lines_of.wrong(gateway, asked, path, body.endpoint)
     job = None
     if not errors:
@@ -121,7 +122,7 @@ async def retrieve(gateway: Gateway, asked: Incoming) -> HttpResponse:
     """How far a batch is."""
 
     def look() -> Known:
-        return _settled(gateway, _find(gateway, asked))
+        return _settled(gateway, *_counted(gateway, [_find(gateway, asked)]))
 
     return answer(_told(await asyncio.to_thread(look)))
 
@@ -130,10 +131,9 @@ async def listed(gateway: Gateway, asked: Incoming) -> HttpResponse:
     """The batches of the key, newest first."""
 
     def look() -> Json:
-        found = _all(gateway, asked)
-        return page(
-            found, asked, lambda each: each.name, lambda each: _told(_settled(gateway, each))
-        )
+        found = page(_all(gateway, asked), asked, lambda each: each.name, lambda each: each)
+        here = _counted(gateway, found["data"])
+        return {**found, "data": [_told(_settled(gateway, each)) for each in here]}
 
     return answer(await asyncio.to_thread(look))
 
@@ -187,13 +187,14 @@ def _known(gateway: Gateway, batch_id: str) -> Known | None:
                 pass
     if begun is None:
         return None
-    job: Job | None = None
-    if begun.job_id is not None:
-        try:
-            job = gateway.jobs.get(begun.job_id)
-        except UsageError:
-            job = None
+    job = gateway.jobs.known.job(begun.job_id) if begun.job_id else None
     return Known(begun, written, job)
+
+
+def _counted(gateway: Gateway, batches: Sequence[Known]) -> list[Known]:
+    """Batches with the counts of their jobs."""
+    jobs = {job.id: job for job in counted(gateway.log, [b.job for b in batches if b.job])}
+    return [each._replace(job=jobs[each.job.id]) if each.job else each for each in batches]
 
 
 # The answers as files
@@ -230,7 +231,8 @@ def _settled(gateway: Gateway, known: Known) -> Known:
         for stored in (output, failed):
             if stored:
                 files.delete(gateway.log, gateway.settings, stored)
-        return _known(gateway, known.asked.batch_id) or known
+        there = _known(gateway, known.asked.batch_id)
+        return there._replace(job=job) if there else known
     return known._replace(written=event)
 
 

@@ -14,7 +14,7 @@ def page(
     found: Sequence[T],
     asked: Incoming,
     name: Callable[[T], str],
-    told: Callable[[T], Json],
+    told: Callable[[T], object],
     *,
     usual: int = 20,
     most: int = 100,
