@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ else:
 
 # All that is imported to collect the tests stays: without this, each look for garbage takes 0.6 s.
 gc.disable()
+
+WAREHOUSE = "TRACEMILL_WAREHOUSE"
 
 # TRACEMILL_TEST_FULL=1 takes longer, and looks at more examples and more kills.
 FULL = bool(os.environ.get("TRACEMILL_TEST_FULL"))
@@ -62,3 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def environment_of_before() -> Iterator[None]:
+    """Commands that were told a warehouse say it to all that they start."""
+    before = os.environ.get(WAREHOUSE)
+    yield
+    if before is None:
+        os.environ.pop(WAREHOUSE, None)
+    else:
+        os.environ[WAREHOUSE] = before

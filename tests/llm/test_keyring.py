@@ -9,6 +9,7 @@ import pytest
 from tests.llm.serving import Seen, say, serving
 from tests.llm.test_client_http import answered, ask
 from tracemill import EventLog
+from tracemill.cli.options import settings_for
 from tracemill.errors import CallFailed
 from tracemill.llm import keyring, keys
 from tracemill.llm.client import Client
@@ -126,3 +127,11 @@ def test_when_all_rest_the_one_that_is_ready_first_is_taken(
     for key, error in ((first, CallFailed("authentication", "no", status=401)), (second, limited)):
         keyring.refused(key, error)
     assert taken(2) == [second, second]
+
+
+def test_the_file_of_a_warehouse_that_a_command_was_told_is_found(tmp_path: Path) -> None:
+    warehouse = tmp_path / "there"
+    warehouse.mkdir()
+    written(warehouse / "secrets.env", f"OPENAI_API_KEY={ONE}\n")
+    settings_for(warehouse)
+    assert taken(1) == [ONE]

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they resolve to."""
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +42,10 @@ def settings_for(warehouse: Path | None) -> "Settings":
     try:
         if warehouse is None:
             return Settings.find()
-        return Settings(warehouse=warehouse.expanduser().absolute())
+        settings = Settings(warehouse=warehouse.expanduser().absolute())
+        # Whatever looks for the nearest one, keys of providers among it, is to find this one.
+        os.environ["TRACEMILL_WAREHOUSE"] = str(settings.warehouse)
+        return settings
     except ValidationError as error:
         first = error.errors()[0]
         name = f"TRACEMILL_{first['loc'][0]}".upper()
