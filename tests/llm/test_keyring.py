@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,31 +92,51 @@ def test_what_is_no_line_of_a_key_is_told_by_its_number_alone(tmp_path: Path) ->
         taken(1)
 
 
-def test_a_key_that_is_refused_or_limited_rests_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+def test_a_key_that_is_refused_or_limited_rests_and_the_call_goes_on_with_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEYS", f"{ONE},{TWO},{THREE}")
 
     def told(seen: Seen):
         if seen.headers["authorization"] == f"Bearer {TWO}":
             error = {"error": {"message": f"Incorrect API key provided: {TWO}"}}
-            return say(error, status=401)
+            # Nobody waits for it: another key need not.
+            return say(error, status=status, **{"retry-after": "100"})
         return say(answered())
 
     with serving(told) as server, EventLog(tmp_path / "log") as log:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/v1")
         client = Client(log)
-        failures: list[CallFailed] = []
         for _ in range(9):
-            try:
-                client.generate(ask())
-            except CallFailed as error:
-                failures.append(error)
+            client.generate(ask())
         client.close()
-        assert [error.error_type for error in failures] == ["authentication"]
-        assert len(server.seen) == 9
+        assert len(server.seen) == 10
+        [again] = log.read(kinds=["llm.call.retried"])
+        assert (again.event.status, again.event.wait_ms) == (status, 0)  # pyright: ignore[reportAttributeAccessIssue]
         texts = [repr(recorded) for recorded in log.read()]
-    assert not [t for t in (*texts, str(failures)) for key in (ONE, TWO, THREE) if key in t]
+    assert not [text for text in texts for key in (ONE, TWO, THREE) if key in text]
+
+
+def test_a_call_that_no_key_may_make_fails_once_each_was_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEYS", f"{ONE},{TWO}")
+    error = {"error": {"message": f"Incorrect API key provided: {TWO}"}}
+    with (
+        serving(lambda _: say(error, status=401)) as server,
+        EventLog(tmp_path / "log") as log,
+    ):
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/v1")
+        with closing(Client(log)) as client, pytest.raises(CallFailed) as failed:
+            client.generate(ask())
+        assert failed.value.error_type == "authentication"
+        assert {seen.headers["authorization"] for seen in server.seen} == {
+            f"Bearer {ONE}",
+            f"Bearer {TWO}",
+        }
+        texts = [repr(recorded) for recorded in log.read()]
+    assert not [t for t in (*texts, str(failed.value)) for key in (ONE, TWO) if key in t]
 
 
 def test_when_all_rest_the_one_that_is_ready_first_is_taken(

@@ -117,8 +117,8 @@ def rerank(
         )
         tokens = (sum(map(len, documents)) + len(query)) // 4
 
-        def send() -> Flow[Ranked]:
-            answer = yield from ask(line, traced(call, line, wire))
+        def send(way: Line) -> Flow[Ranked]:
+            answer = yield from ask(way, traced(call, way, wire))
             reply = line.adapter.read_ranking(parsed(answer, line), line.provider)
             if any(not 0 <= at < len(documents) for at, _ in reply.ranking):
                 raise CallFailed(
@@ -146,8 +146,8 @@ def rerank(
 def _asked(
     begun: Begun, call: Call, line: Line, wire: Wire, count: int, batch: Sequence[str]
 ) -> Flow[Vectors]:
-    def send() -> Flow[Vectors]:
-        answer = yield from ask(line, traced(call, line, wire))
+    def send(way: Line) -> Flow[Vectors]:
+        answer = yield from ask(way, traced(call, way, wire))
         reply = line.adapter.read_vectors(parsed(answer, line), line.provider)
         if len(reply.vectors) != count:
             raise CallFailed(

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -74,11 +74,17 @@ def in_turn(variable: str, keys: tuple[str, ...]) -> str:
         return min(keys, key=lambda key: _resting[key])
 
 
+def ready(keys: Iterable[str]) -> tuple[str, ...]:
+    """Those that do not rest."""
+    now = time.monotonic()
+    return tuple(key for key in keys if _resting.get(key, 0.0) <= now)
+
+
 def refused(key: str, error: CallFailed) -> None:
-    """A provider did not take a key (401, 403), or limits it (429): others go first for a while."""
+    """A provider did not take a key (401, 402, 403), or limits it (429): others go first for a while."""
     if len(_siblings.get(key, ())) < 2:
         return
-    if error.status in (401, 403):
+    if error.status in (401, 402, 403):
         rest_s = _REFUSED_S
     elif error.status == 429:
         rest_s = error.retry_after_s or _LIMITED_S

@@ -4,7 +4,7 @@ A key is a `SecretStr` until the header is written, so that no repr and no debug
 comes back may repeat it, whole or cut: `without` and `without_in` take it out again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -51,7 +51,19 @@ def needed(prefix: str, provider: Provider) -> SecretStr | None:
             f"{prefix} needs a key: set {provider.key_from} in the environment, "
             "or use a model of local/, which needs none",
         )
-    key = keyring.in_turn(provider.key_from, found)
+    return _checked(provider, keyring.in_turn(provider.key_from, found))
+
+
+def another(provider: Provider, tried: Collection[SecretStr]) -> SecretStr | None:
+    """A key for the same call after others were refused or limited: one that does not rest. None:
+    there is none. Raises as `needed`."""
+    found = keyring.keys_in(provider.key_from) if provider.key_from else ()
+    refused = {key.get_secret_value() for key in tried}
+    left = keyring.ready(key for key in found if key not in refused)
+    return _checked(provider, keyring.in_turn(provider.key_from, left)) if left else None
+
+
+def _checked(provider: Provider, key: str) -> SecretStr:
     if not (key.isascii() and key.isprintable()):
         raise CallFailed(
             "missing_key",

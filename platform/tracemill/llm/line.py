@@ -44,6 +44,8 @@ T = TypeVar("T", bound=Answered)
 
 # Told by us before anything was sent: waiting within the call would only hide it.
 _OURS = {"circuit_open", "limit_reached"}
+# A key that is wrong, may not do this, or has no more to spend.
+_BY_KEY = {401, 402, 403, 429}
 # What an answer is reserved at where the request sets no limit.
 _USUAL_OUTPUT_TOKENS = 1_000
 
@@ -122,17 +124,34 @@ class Lines:
             return (yield from exchange.local(call, request, line))
         tokens = _expected_tokens(request)
         return (
-            yield from self.repeated(call, line, tokens, lambda: exchange.chat(call, request, line))
+            yield from self.repeated(
+                call, line, tokens, lambda way: exchange.chat(call, request, way)
+            )
         )
 
-    def repeated(self, call: Call, line: Line, tokens: int, send: Callable[[], Flow[T]]) -> Flow[T]:
-        """Attempts, with waits between them. `tokens` is what one may use."""
+    def repeated(
+        self, call: Call, line: Line, tokens: int, send: Callable[[Line], Flow[T]]
+    ) -> Flow[T]:
+        """Attempts, with waits between them. `tokens` is what one may use.
+
+        Where a key is why one failed, the next goes out at once with another key, if there is one.
+        """
+        tried = [line.key] if line.key else []
         while True:
             try:
                 return (yield from self._attempt(call, line, tokens, send))
             except CallFailed as error:
-                wait_s = retry.wait_s(error, call.attempts)
-                if wait_s is None or error.partial or error.error_type in _OURS:
+                if error.partial or error.error_type in _OURS:
+                    raise
+                other = keys.another(line.provider, tried) if error.status in _BY_KEY else None
+                if other is not None:
+                    tried.append(other)
+                    limiter = self._limiter(line.limiter.name, line.provider, other)
+                    line = line._replace(key=other, limiter=limiter)
+                    call.retried(error, 0.0)
+                    continue
+                wait_s = retry.wait_s(error, call.attempts - max(len(tried) - 1, 0))
+                if wait_s is None:
                     raise
                 call.retried(error, wait_s)
                 yield Sleep(wait_s)
@@ -151,7 +170,9 @@ class Lines:
                 attempt += 1
                 yield Sleep(wait_s)
 
-    def _attempt(self, call: Call, line: Line, tokens: int, send: Callable[[], Flow[T]]) -> Flow[T]:
+    def _attempt(
+        self, call: Call, line: Line, tokens: int, send: Callable[[Line], Flow[T]]
+    ) -> Flow[T]:
         reserved = line.limiter.reserve(tokens, self._expected_usd(line, tokens))
         before = call.attempts
         try:
@@ -170,14 +191,14 @@ class Lines:
         self._settle(call, line, reserved, result)
         return result
 
-    def _watched(self, call: Call, line: Line, send: Callable[[], Flow[T]]) -> Flow[T]:
+    def _watched(self, call: Call, line: Line, send: Callable[[Line], Flow[T]]) -> Flow[T]:
         """One attempt, under the eyes of the breaker."""
         ticket = line.breaker.enter()
         self._tell(line, ticket.change)
         call.heard = partial(line.breaker.heard, ticket)
         call.attempt()
         try:
-            result = yield from send()
+            result = yield from send(line)
         except CallFailed as error:
             keys.refused(line.key, error)
             self._tell(line, line.breaker.failed(ticket, error))
