@@ -86,7 +86,7 @@ def test_with_keys_the_page_needs_one_that_may_see_it(filled: Running) -> None:
         assert browser.get("/login?to=//evil.example").text.count("evil") == 0
         text = browser.get("/keys").text
         assert seeing.key_id in text
-        assert secret.get_secret_value().rpartition("-")[2] not in text
+        assert secret.get_secret_value().split("-", 2)[2] not in text
         keys.revoke(seeing.key_id)
         assert "Sign in" in browser.get("/calls").text
 
