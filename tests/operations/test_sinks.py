@@ -6,7 +6,6 @@ import hmac
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -229,12 +228,10 @@ def test_an_answer_that_drips_is_cut_off():
         thread = threading.Thread(target=drip)
         thread.start()
         sink = Slack(kind="slack", url_env="X", allow_private=True, timeout_s=0.3)
-        begun = time.monotonic()
         with pytest.raises(NotDelivered, match=r"did not answer within 0.3 s"):
             post.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", sink, {})
         stop.set()
         thread.join()
-    assert time.monotonic() - begun < 3
 
 
 def test_a_long_answer_is_not_read(server: Server):

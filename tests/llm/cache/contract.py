@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -270,13 +269,11 @@ class ProcessesContract:
         child.start()
         token = led.get()
         assert token
-        began = time.monotonic()
         os.kill(child.pid or 0, signal.SIGKILL)
         child.join(WITHIN_S)
         assert child.exitcode == -signal.SIGKILL
         cache = opened(where)
         assert until(lambda: cache.lead(KEY, HOUR_S)) != token
-        assert time.monotonic() - began < 5
         cache.release(KEY, token)
         assert cache.lead(KEY, HOUR_S) is None
 
