@@ -17,6 +17,7 @@ from tracemill.events import KINDS, Happened, Recorded
 from tracemill.log import EventLog
 from tracemill.log.views import definitions
 from tracemill.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -83,7 +84,7 @@ def _stream(event: type[Happened]) -> str:
 
 def _values() -> Iterator[str]:
     yield "## Values inside events\n"
-    for value in (Message, Text, Reasoning, ToolCall, ToolResult, Image, Tool, Usage):
+    for value in (Message, Text, Reasoning, ToolCall, ToolResult, Image, File, Tool, Usage):
         yield f"### `{value.__name__}`\n\n{_summary(value)}\n"
         yield _table("field", fields_of(value))
 

@@ -99,8 +99,24 @@ class Image(Value):
     mime_type: str | None = None
 
 
+class File(Value):
+    """A document or a recording, by reference. Words go as `Text`, which is redacted and searched."""
+
+    type: Literal["file"] = "file"
+    uri: str
+    """`https:`, `gs:`, or `data:application/pdf;base64,...`; the log keeps a digest of the last
+    kind."""
+    mime_type: str | None = None
+    """Left out where `uri` says it, by its head or by how it ends."""
+    name: str | None = None
+    """What people call it: `report.pdf`."""
+
+
+Attached = Image | File
+"""What a message carries beside its words."""
+
 Part = Annotated[
-    Text | Reasoning | ToolCall | ToolResult | Image,
+    Text | Reasoning | ToolCall | ToolResult | Image | File,
     Field(discriminator="type"),
 ]
 Content = str | tuple[Part, ...]

@@ -173,7 +173,7 @@ def test_what_cannot_be_replayed_is_left_out_and_said(tmp_path: Path):
     assert found.frame["call_id"].to_list() == [id_of(good)]
     assert sorted(found.left_out.values()) == [
         "answered by the cache: replay the call whose answer it is",
-        "it holds a picture, of which the log keeps the digest alone",
+        "it holds a picture or a file, of which the log keeps the digest alone",
         "of the operation embeddings: answers alone are compared",
         "still running",
     ]

@@ -19,7 +19,7 @@ from tracemill.llm import keys
 from tracemill.llm.client import Client
 from tracemill.llm.flow import Exchange, Open, Send
 from tracemill.llm.providers import PROVIDERS, Wire, base_url_variable
-from tracemill.messages import Image, Message, Reasoning, Text, Tool, ToolCall, ToolResult
+from tracemill.messages import File, Image, Message, Reasoning, Text, Tool, ToolCall, ToolResult
 
 PERSONAL = {
     "email": "ada.lovelace@example.org",
@@ -260,7 +260,11 @@ def personal() -> Request:
             Message(role="tool", content=(ToolResult(id="c1", response=f"Found {ALL}"),)),
             Message(
                 role="user",
-                content=(Text(content=ALL), Image(uri="https://e.org/ada.lovelace@example.org")),
+                content=(
+                    Text(content=ALL),
+                    Image(uri="https://e.org/ada.lovelace@example.org"),
+                    File(uri="data:application/pdf;base64,JVBERg==", name=f"{ALL}.pdf"),
+                ),
             ),
         ),
         tools=(Tool(name="find", description=f"Like {ALL}", parameters=schema),),

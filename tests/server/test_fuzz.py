@@ -55,6 +55,14 @@ ODD = [
     *(None, True, False, 0, -1, 1.5, 10**30, math.nan, math.inf, "", "a", "\x00", "\ud800", "🙂"),
     *([], {}, [[]], {"a": {}}, ["a"] * 3, {"type": "text"}, {"type": "object", "$ref": "#"}),
     *({"role": "user"}, {"role": "tool", "content": "x"}, [{"type": "image_url"}], "x" * 5_000),
+    *(
+        [{"type": "file", "file": {n: d}}]
+        for n in ("file_id", "file_data")
+        for d in ("file-a", "data:text/x,")
+    ),
+    [{"type": "document", "source": {"type": "base64", "media_type": "text/plain", "data": "="}}],
+    [{"type": "input_file", "file_url": "file:///etc/passwd"}, {"type": "input_audio"}],
+    [{"inlineData": {"mimeType": "text/plain", "data": "%"}}, {"fileData": {"fileUri": "\x00"}}],
 ]
 
 

@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 # What has no place in our values, by the words in which it is refused.
 NOT_SENT = re.compile(
-    r"a part of the type '(file|input_file|input_audio)'|an item of the type '\w+_call'|"
+    r"an item of the type '\w+_call'|"
     r"not made in the background|the Responses API is not asked for them|"
     r"additional_tools|model: Field required|input\.\d+(\.|: )"
 )

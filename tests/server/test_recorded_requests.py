@@ -25,10 +25,7 @@ pytestmark = needs_recordings
 Json = dict[str, Any]
 
 # What has no place in our values, by the words in which it is refused.
-NOT_SENT = re.compile(
-    r"a block of the type '(server_tool_use|container_upload|\w+_tool_result)'|"
-    r"a part with (audio|video|application)/|a block of the type 'document'"
-)
+NOT_SENT = re.compile(r"a block of the type '(server_tool_use|container_upload|\w+_tool_result)'")
 
 
 def sent(of: str, recorded: Recorded, fields: Json, model: str) -> Json:

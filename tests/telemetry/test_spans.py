@@ -10,7 +10,17 @@ import pytest
 from tests.telemetry.made_spans import CHAT, START_NS, of_calls, span, spans
 from tracemill.events import LlmCallAborted, LlmCallFailed, LlmCallFinished, LlmCallStarted
 from tracemill.log import EventLog
-from tracemill.messages import Image, Message, Reasoning, Text, Tool, ToolCall, ToolResult, Usage
+from tracemill.messages import (
+    File,
+    Image,
+    Message,
+    Reasoning,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from tracemill.prices import load
 from tracemill.telemetry.ingest import ingest
 from tracemill.telemetry.spans import call_events
@@ -169,6 +179,12 @@ def test_parts_of_messages_keep_their_kind() -> None:
             {"type": "uri", "modality": "image", "uri": "https://example.org/a.png"},
             {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "AAAA"},
             {"type": "hologram", "content": 3},
+            {"type": "uri", "modality": "audio", "uri": "https://example.org/a"},
+            {"type": "blob", "mime_type": "application/pdf", "content": "JVBERg=="},
+            {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="},
+            {"type": "file", "file": {"file_id": "file-1"}},
+            {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+            {"type": "document", "title": "A", "source": {"type": "url", "url": "https://example.org/a.pdf"}},
         ]},
         {"role": "assistant", "parts": [
             {"type": "reasoning", "content": "hm"},
@@ -182,6 +198,21 @@ def test_parts_of_messages_keep_their_kind() -> None:
     assert isinstance(user[2], Image)
     assert user[2].uri.startswith("data:image/png;sha256=")
     assert user[3] == Text(content='{"type":"hologram","content":3}')
+    assert [(each.mime_type, each.name) for each in user[4:] if isinstance(each, File)] == [
+        (None, None),
+        ("application/pdf", None),
+        (None, "a.pdf"),
+        (None, None),
+        ("audio/wav", None),
+        (None, "A"),
+    ]
+    assert [each.uri.partition("=")[0] for each in user[4:] if isinstance(each, File)] == [
+        "https://example.org/a",
+        *["data:application/pdf;sha256"] * 2,
+        "file-1",
+        "data:audio/wav;sha256",
+        "https://example.org/a.pdf",
+    ]
     call = ToolCall(id="t1", name="look", arguments='{"x":1}')
     assert assistant == (Reasoning(content="hm"), call)
     assert tool == (ToolResult(id="t1", response="a cat"),)

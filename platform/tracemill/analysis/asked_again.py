@@ -15,7 +15,7 @@ from tracemill.events import LlmCall, LlmCallAborted, LlmCallFailed, LlmCallFini
 from tracemill.llm.providers import PROVIDERS
 from tracemill.llm.trained import is_trained
 from tracemill.log.rows import recorded
-from tracemill.messages import Asked, Image, Request, Usage, text_of
+from tracemill.messages import Asked, Attached, Request, Usage, text_of
 from tracemill.pii import KINDS
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def _why_not(events: Sequence[Any]) -> str | None:
     if not started.messages:
         return "no messages in the log"
     parts = [part for message in started.messages for part in message.parts]
-    if any(isinstance(part, Image) and ";sha256=" in part.uri for part in parts):
-        return "it holds a picture, of which the log keeps the digest alone"
+    if any(isinstance(part, Attached) and ";sha256=" in part.uri for part in parts):
+        return "it holds a picture or a file, of which the log keeps the digest alone"
     return None
 
 

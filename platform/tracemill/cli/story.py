@@ -17,7 +17,17 @@ from tracemill.events import (
     LlmCallStarted,
     Recorded,
 )
-from tracemill.messages import Image, Part, Reasoning, Text, ToolCall, ToolResult, Usage, parts_of
+from tracemill.messages import (
+    File,
+    Image,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+    parts_of,
+)
 
 if TYPE_CHECKING:
     from tracemill.log import EventLog
@@ -239,6 +249,8 @@ def _part(part: Part) -> Iterator[str]:
             yield f"(tool {'error' if part.is_error else 'result'} {part.id}) {part.response}"
         case Image():
             yield f"(image) {part.uri[:200]}"
+        case File():
+            yield f"(file{f' {part.name}' if part.name else ''}) {part.uri[:200]}"
 
 
 def _tokens(usage: Usage) -> Iterator[str]:

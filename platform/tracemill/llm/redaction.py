@@ -1,6 +1,6 @@
 """Requests and answers with every text in them changed, and nothing else about them.
 
-A tool call's arguments stay JSON; signatures and ids stay as they are; pictures become digests.
+A tool call's arguments stay JSON; signatures and ids stay as they are; pictures and files become digests.
 """
 
 import base64
@@ -16,7 +16,9 @@ from urllib.parse import unquote_to_bytes
 from tracemill import pii
 from tracemill.llm.providers import Reply
 from tracemill.messages import (
+    Attached,
     Content,
+    File,
     Image,
     Message,
     Part,
@@ -73,10 +75,11 @@ class Redactor:
                 return part.model_copy(update={"arguments": self.arguments(part.arguments)})
             case ToolResult():
                 return part.model_copy(update={"response": self.text(part.response)})
-            case Image():
-                return (
-                    part if _is_data(part) else part.model_copy(update={"uri": self.text(part.uri)})
-                )
+            case Image() | File():
+                told = {} if _is_data(part) else {"uri": self.text(part.uri)}
+                if isinstance(part, File) and part.name:
+                    told["name"] = self.text(part.name)
+                return part.model_copy(update=told) if told else part
 
     def request(self, request: Request) -> Request:
         """Everything that the log gets of a request."""
@@ -135,8 +138,10 @@ def spotless(request: Request) -> bool:
     for message in request.messages:
         for part in _pieces(message):
             match part:
-                case Image(uri=uri):
-                    read.append(uri)
+                case Image() | File():
+                    # Bytes are not words, and there may be millions of them.
+                    read += [] if _is_data(part) else [part.uri]
+                    read += [part.name] if isinstance(part, File) and part.name else []
                 case ToolCall(arguments=arguments):
                     written.append(arguments)
                 case _:
@@ -165,7 +170,7 @@ def _pieces(message: Message) -> tuple[str | Part, ...]:
 
 
 def texts(request: Request) -> list[str]:
-    """All that is read of a request, pictures apart."""
+    """All that is read of a request, pictures and files apart."""
     found = [request.system or ""]
     found += [_text(part) for message in request.messages for part in _pieces(message)]
     found += [f"{tool.description}{json.dumps(tool.parameters)}" for tool in request.tools]
@@ -208,9 +213,10 @@ def changed(request: Request, change: Change) -> Request:
 
 
 def data_uris_by_digest(request: Request) -> Request:
-    """The request with `data:image/png;sha256=<hex>` for every picture that it carries in full.
+    """The request with `data:image/png;sha256=<hex>` for every picture and file that it carries in
+    full.
 
-    The digest is of the picture's bytes. Other references stay.
+    The digest is of its bytes. Other references stay.
     """
     if not any(_is_data(part) for message in request.messages for part in _pieces(message)):
         return request
@@ -220,7 +226,7 @@ def data_uris_by_digest(request: Request) -> Request:
 
 
 def _by_digest(part: Part) -> Part:
-    if not isinstance(part, Image) or not _is_data(part):
+    if not isinstance(part, Attached) or not _is_data(part):
         return part
     head, comma, data = part.uri.partition(",")
     if not comma:
@@ -240,7 +246,7 @@ def _bytes(head: str, data: str) -> bytes:
 
 
 def _is_data(part: str | Part) -> bool:
-    return isinstance(part, Image) and part.uri[:5].lower() == "data:"
+    return isinstance(part, Attached) and part.uri[:5].lower() == "data:"
 
 
 def _text(part: str | Part) -> str:
@@ -253,7 +259,7 @@ def _text(part: str | Part) -> str:
             return part.arguments
         case ToolResult():
             return part.response
-        case Image():
+        case Image() | File():
             return ""
 
 

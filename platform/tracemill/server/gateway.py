@@ -31,7 +31,7 @@ from tracemill.llm.providers import PROVIDERS
 from tracemill.llm.trained import is_trained
 from tracemill.log import EventLog
 from tracemill.messages import Asked, Delta, Request, Response, Usage
-from tracemill.server import local_vectors
+from tracemill.server import attached, local_vectors
 from tracemill.server.estimate import estimate
 from tracemill.server.following import Following
 from tracemill.server.incoming import Incoming
@@ -211,7 +211,9 @@ class Gateway:
         return made
 
     async def generate(self, going: Going, request: Request) -> Response:
-        """Make the call. Raises `CallFailed`, `Trouble` (429) where a budget is used up."""
+        """Make the call. Raises `CallFailed`, `Trouble`: 429 where a budget is used up, 404 for a
+        file that is not there."""
+        request = await self._whole(going, request)
 
         def here() -> Response:
             return self.client.generate(request, **going.options)
@@ -224,6 +226,7 @@ class Gateway:
 
     async def begin(self, going: Going, request: Request) -> Live:
         """Begin a streamed call; returns when its first piece is here. Raises as `generate`."""
+        request = await self._whole(going, request)
         reserved = self._reserve(going, request)
         begun = time.perf_counter()
         under_way = ExitStack()
@@ -246,6 +249,13 @@ class Gateway:
             end(None, error if isinstance(error, CallFailed) else None)
             raise
         return Live(first, stream, lambda: stream.response, end, stream.aclose)
+
+    async def _whole(self, going: Going, request: Request) -> Request:
+        if not attached.named(request):
+            return request
+        return await asyncio.to_thread(
+            attached.filled, self.log, self.settings, going.asked.key, request
+        )
 
     async def embed(
         self,

@@ -11,7 +11,9 @@ from typing import Any, cast
 from pydantic_core import from_json, to_json
 
 from tracemill.messages import (
+    Attached,
     Content,
+    File,
     Image,
     Message,
     Part,
@@ -211,25 +213,49 @@ def _image(told: Json) -> Part | None:
     kind = told.get("mime_type") or source.get("media_type")
     if not url and (data := source.get("data")):
         url = f"data:{kind};base64,{data}"
-    return _image_at(url, kind) if isinstance(url, str) else None
+    if not isinstance(url, str):
+        return None
+    return _at(url, kind, is_image=told.get("modality", "image") == "image")
+
+
+def _file(told: Json) -> Part | None:
+    inner = _dict(told.get("file") or told.get("input_audio") or told.get("source")) or told
+    kind = _name(inner.get("mime_type") or inner.get("media_type"))
+    if kind is None and (form := _name(inner.get("format"))):
+        kind = f"audio/{form}"
+    places = ("uri", "file_data", "file_url", "url", "file_id")
+    where = next((inner[each] for each in places if isinstance(inner.get(each), str)), None)
+    if where is None and isinstance(data := inner.get("data"), str) and inner.get("type") != "text":
+        where = f"data:{kind or ''};base64,{data}"
+    called = _name(inner.get("filename") or inner.get("name") or told.get("title"))
+    return None if where is None else _at(where, kind, called, is_image=False)
 
 
 def _blob(told: Json) -> Part | None:
     inner = _dict(told.get("inlineData") or told.get("inline_data")) or told
     kind = inner.get("mime_type") or inner.get("mimeType")
     data = inner.get("content") or inner.get("data")
-    if told.get("modality", "image") != "image" or not isinstance(data, str):
+    if not isinstance(data, str):
         return None
-    return _image_at(f"data:{kind};base64,{data}", kind)
+    is_image = told.get("modality", "image") == "image"
+    return _at(f"data:{kind};base64,{data}", kind, is_image=is_image)
 
 
-def _image_at(uri: str, kind: Any) -> Image:
-    """A picture by its address; of one that came whole a digest, as of those that we send."""
+def _at(uri: str, kind: Any, name: str | None = None, *, is_image: bool) -> Attached:
+    """A picture or a file by its address; of one that came whole a digest, as of those that we
+    send.
+
+    Args:
+        is_image: whether it is taken for a picture where `kind` is not told.
+    """
     head, comma, data = uri.partition(",")
     if comma and head[:5].lower() == "data:":
         digest = hashlib.sha256(data.encode(errors="replace")).hexdigest()
         uri = f"{head.partition(';')[0]};sha256={digest}"
-    return Image(uri=uri, mime_type=_name(kind))
+    kind = _name(kind)
+    if kind.startswith("image/") if kind else is_image:
+        return Image(uri=uri, mime_type=kind)
+    return File(uri=uri, mime_type=kind, name=name)
 
 
 _PARTS: Mapping[str, Callable[[Json], Part | None]] = {
@@ -240,6 +266,7 @@ _PARTS: Mapping[str, Callable[[Json], Part | None]] = {
         ("tool_call_response", "tool_result", "function_call_output", "tool-result"), _result
     ),
     **dict.fromkeys(("uri", "image_url", "input_image", "image"), _image),
+    **dict.fromkeys(("file", "input_file", "document", "input_audio"), _file),
     "blob": _blob,
     "functionCall": _call,
     "functionResponse": _result,

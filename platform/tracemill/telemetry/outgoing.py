@@ -23,6 +23,7 @@ from tracemill.events import (
 from tracemill.messages import (
     Asked,
     Content,
+    File,
     Image,
     Message,
     Part,
@@ -257,7 +258,7 @@ def _part(part: Part) -> Json:
     match part:
         case Text():
             return {"type": "text", "content": part.content}
-        case Reasoning() | Image():
+        case Reasoning() | Image() | File():
             return part.model_dump(exclude_none=True, exclude_defaults=False)
         case ToolCall():
             return part.model_dump(exclude_none=True) | {"arguments": _arguments(part.arguments)}

@@ -11,6 +11,7 @@ from tests.llm.recorded import DATA, needs_specs
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, anthropic
 from tracemill.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -46,6 +47,11 @@ def asked(**fields: object) -> Request:
     return Request.model_validate({"model": f"anthropic/{MODEL}", "messages": (USER,)} | fields)
 
 
+DOCUMENTS = (
+    Text(content="Read."),
+    File(uri="data:application/pdf;base64,JVBERg==", name="Report"),
+    File(uri="https://example.org/a.pdf"),
+)
 EVERYTHING = asked(
     system="Be brief.",
     messages=(
@@ -98,6 +104,7 @@ EVERYTHING = asked(
         *(asked(tools=(WEATHER,), tool_choice=c) for c in ("none", "required", "weather")),
         *(asked(reasoning_effort=e) for e in ("none", "minimal", "low", "medium", "xhigh")),
         asked(prompt_cache="5m"),
+        asked(messages=(Message(role="user", content=DOCUMENTS),)),
     ],
 )
 def test_a_request_keeps_to_the_schema(request_: Request):
@@ -217,6 +224,14 @@ def test_sampling_is_refused_by_the_new_version_and_sent_to_the_old(field: str):
         ({"messages": (Message(role="user", content=" \n"),)}, "no text"),
         ({"messages": (Message(role="user", content=(Image(uri="gs://b/a.png"),)),)}, "gs://b"),
         (
+            {"messages": (Message(role="user", content=(File(uri="gs://b/a.pdf"),)),)},
+            "file 'gs://b",
+        ),
+        (
+            {"messages": (Message(role="user", content=(File(uri="https://b.org/a.mp3"),)),)},
+            "of the type PDF, not audio/mpeg",
+        ),
+        (
             {
                 "messages": (
                     USER,
@@ -313,3 +328,24 @@ def test_an_answer_goes_back_as_it_came():
     reply = anthropic.read({"content": content}, NEW)
     again = Message(role="assistant", content=reply.parts)
     assert built(asked(messages=(USER, again)))["messages"][1]["content"] == content
+
+
+def test_documents_are_blocks_with_a_title():
+    assert built(asked(messages=(Message(role="user", content=DOCUMENTS),)))["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Read."},
+                {
+                    "type": "document",
+                    "source": {
+                        "type": "base64",
+                        "media_type": "application/pdf",
+                        "data": "JVBERg==",
+                    },
+                    "title": "Report",
+                },
+                {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}},
+            ],
+        }
+    ]

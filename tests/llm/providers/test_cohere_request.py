@@ -7,6 +7,7 @@ import pytest
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Wire, cohere
 from tracemill.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -168,6 +169,7 @@ def test_what_cohere_wrote_goes_back_as_it_was() -> None:
         (asked(Message(role="system", content="Only this")), "messages"),
         (asked(Message(role="assistant", content=(Image(uri=PNG),))), "messages"),
         (asked(Message(role="user", content=(Image(uri="gs://b/a.png"),))), "messages"),
+        (asked(Message(role="user", content=(File(uri="https://b.org/a.pdf"),))), "messages"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -10,6 +10,7 @@ from tests.llm.recorded import DATA, needs_specs
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, gemini
 from tracemill.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -45,6 +46,8 @@ def every_request() -> list[Request]:
         Message(role="user", content=(Text(content="Look"), Image(uri=PNG))),
         Message(role="user", content=(Image(uri="https://example.org/a.png"),)),
         Message(role="user", content=(Image(uri="gs://bucket/a", mime_type="image/png"),)),
+        Message(role="user", content=(File(uri="data:application/pdf;base64,JVBERg=="),)),
+        Message(role="user", content=(File(uri="gs://bucket/a.mp4"), Text(content="And?"))),
         Message(role="assistant", content=(Reasoning(content="Hm", signature="c2ln"), call)),
         Message(role="tool", content=(ToolResult(id="c1", response='{"t": 20}'),)),
         Message(role="tool", content=(ToolResult(id="c1", response="no", is_error=True),)),

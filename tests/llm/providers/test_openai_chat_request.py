@@ -13,6 +13,7 @@ from tests.llm.recorded import DATA, needs_specs
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Wire, openai_chat
 from tracemill.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -28,6 +29,8 @@ USER = Message(role="user", content="What is the weather in Kyiv?")
 WEATHER = Tool(name="weather", description="Of a city.", strict=True)
 CALL = ToolCall(id="c1", name="weather", arguments='{"city": "Kyiv"}')
 PICTURE = Image(uri="data:image/png;base64,aGk=")
+REPORT = File(uri="data:application/pdf;base64,JVBERg==", name="report.pdf")
+SPOKEN = File(uri="data:audio/wav;base64,UklGRg==")
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}}
 
 
@@ -193,7 +196,7 @@ def test_requests_keep_to_the_schema(request_: Request):
 TEXTS = st.text(max_size=5)
 PARTS = st.one_of(
     st.builds(Text, content=TEXTS),
-    st.just(PICTURE),
+    st.sampled_from([PICTURE, REPORT, SPOKEN]),
     st.builds(Reasoning, content=TEXTS),
     st.builds(ToolCall, id=TEXTS, name=st.just("weather"), arguments=TEXTS),
     st.builds(ToolResult, id=TEXTS, response=TEXTS),
@@ -221,6 +224,21 @@ def test_any_conversation_keeps_to_the_schema_or_is_refused(messages: list[Messa
         assert body.startswith("invalid_request: messages: ")
     else:
         assert problems(body) == []
+
+
+def test_documents_go_with_a_name_and_recordings_by_their_form():
+    heard = File(uri="data:;base64,SUQz", mime_type="audio/mpeg")
+    unnamed = File(uri="data:application/pdf,%25PDF")
+    message = Message(role="user", content=(REPORT, SPOKEN, heard, unnamed))
+    assert built(asked(messages=(message,)))["messages"][0]["content"] == [
+        {"type": "file", "file": {"filename": "report.pdf", "file_data": REPORT.uri}},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "SUQz", "format": "mp3"}},
+        {
+            "type": "file",
+            "file": {"filename": "file.pdf", "file_data": "data:application/pdf;base64,JVBERg=="},
+        },
+    ]
 
 
 def test_results_come_before_what_the_user_says_besides():
@@ -260,6 +278,14 @@ def test_a_long_user_is_sent_as_a_digest():
             "cannot read the image 'gs://a/b.png'",
         ),
         ({"messages": (Message(role="system", content=(PICTURE,)),)}, "system message"),
+        (
+            {"messages": (Message(role="user", content=(File(uri="https://x.org/a.pdf"),)),)},
+            "fetches no files, such as 'https://x.org/a.pdf'",
+        ),
+        (
+            {"messages": (Message(role="user", content=(File(uri="data:audio/flac;base64,aa"),)),)},
+            "WAV and MP3, not audio/flac",
+        ),
         ({"messages": (Message(role="assistant", content=(PICTURE,)),)}, "assistant's message"),
         ({"messages": (Message(role="user", content=(CALL,)),)}, "user cannot call a tool"),
     ],

@@ -11,6 +11,7 @@ from tests.llm.recorded import DATA, needs_specs
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, openai_responses
 from tracemill.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -69,6 +70,11 @@ SCHEMA = {
     "required": ["sky"],
     "$defs": {"Wind": {"type": "object", "properties": {"kmh": {"type": "number"}}}},
 }
+DOCUMENTS = (
+    Text(content="Read."),
+    File(uri="data:application/pdf;base64,JVBERg==", name="report.pdf"),
+    File(uri="https://example.org/a.pdf"),
+)
 EVERYTHING = asked(
     system="Be brief.",
     messages=(
@@ -118,6 +124,7 @@ EVERYTHING = asked(
         EVERYTHING.model_copy(update={"stream": True}),
         asked(),
         *(asked(tools=(WEATHER,), tool_choice=c) for c in ("auto", "none", "required")),
+        asked(messages=(Message(role="user", content=DOCUMENTS),)),
         *(asked(reasoning_effort=e) for e in ("none", "minimal", "low", "medium", "xhigh")),
         asked(user_id="u" * 200),
         asked(response_schema={"type": "object", "additionalProperties": {"type": "string"}}),
@@ -288,8 +295,16 @@ def test_a_long_user_id_becomes_a_digest():
         ({"messages": (Message(role="user", content=""),)}, "messages: there is no text"),
         ({"messages": (Message(role="user", content=(Image(uri="gs://b/a.png"),)),)}, "gs://b"),
         (
+            {"messages": (Message(role="user", content=(File(uri="gs://b/a.pdf"),)),)},
+            "file 'gs://b",
+        ),
+        (
+            {"messages": (Message(role="user", content=(File(uri="data:audio/wav;base64,aa"),)),)},
+            "hears no audio/wav",
+        ),
+        (
             {"messages": (Message(role="assistant", content=(Image(uri="https://a/b.png"),)),)},
-            "images from users only",
+            "images and files from users only",
         ),
     ],
 )
@@ -319,3 +334,16 @@ def test_another_providers_thoughts_stay_at_home():
     thoughts = (Reasoning(content="Hm.", signature="sig"), Text(content="A"))
     sent = built(asked(messages=(USER, Message(role="assistant", content=thoughts))))["input"]
     assert sent[1:] == [{"role": "assistant", "content": "A"}]
+
+
+def test_documents_are_given_or_fetched_by_the_provider():
+    (message,) = built(asked(messages=(Message(role="user", content=DOCUMENTS),)))["input"]
+    assert message["content"] == [
+        {"type": "input_text", "text": "Read."},
+        {
+            "type": "input_file",
+            "file_data": "data:application/pdf;base64,JVBERg==",
+            "filename": "report.pdf",
+        },
+        {"type": "input_file", "file_url": "https://example.org/a.pdf"},
+    ]

@@ -10,9 +10,12 @@ from typing import cast
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
+from tracemill.llm.providers.attached import base64_of, kind_of
 from tracemill.llm.providers.fields import obj
 from tracemill.llm.providers.schemas import closed, in_words
 from tracemill.messages import (
+    Attached,
+    File,
     Image,
     Json,
     Message,
@@ -36,6 +39,7 @@ served writes at least twice that, and an answer of this length takes less than 
 _BY_BUDGET = re.compile(r"claude-(3-|(opus|sonnet|haiku)-4(-[0-5])?(-\d{8}|-latest)?$)")
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_000}
 _LEAST_BUDGET = 1_024
+_NAMES = {"uri": "image", "file": "file"}
 _TIERS = ("auto", "standard_only")
 # What output_config.format refuses, as the SDK of Anthropic knows it.
 _NOT_ENFORCED = {
@@ -126,6 +130,11 @@ def _block(part: Part) -> Json | None:
             return {"type": "tool_result"} | said | ({"is_error": True} if part.is_error else {})
         case Image():
             return {"type": "image", "source": _source(part)}
+        case File():
+            if (kind := kind_of(part)) != "application/pdf":
+                raise _invalid(f"messages: Anthropic reads files of the type PDF, not {kind[:80]}")
+            named = {"title": part.name} if part.name else {}
+            return {"type": "document", "source": _source(part)} | named
         case Reasoning(redacted=True):
             return {"type": "redacted_thinking", "data": part.signature or ""}
         case Reasoning(id=None, signature=str(signature)):
@@ -147,17 +156,16 @@ def _input(call: ToolCall) -> Json:
     return obj(arguments)
 
 
-def _source(image: Image) -> Json:
-    if image.uri.startswith("https:"):
-        return {"type": "url", "url": image.uri}
-    head, _, data = image.uri.partition(",")
-    if not head.startswith("data:") or not head.endswith(";base64"):
+def _source(part: Attached) -> Json:
+    if part.uri.startswith("https:"):
+        return {"type": "url", "url": part.uri}
+    data = base64_of(part)
+    if data is None:
         raise _invalid(
-            f"messages: Anthropic cannot read the image {image.uri[:40]!r}: "
-            "give an https: address or data:image/...;base64,"
+            f"messages: Anthropic cannot read the {_NAMES[part.type]} {part.uri[:40]!r}: "
+            "give an https: address or data:...;base64,"
         )
-    mime = head.removeprefix("data:").partition(";")[0] or image.mime_type or "image/png"
-    return {"type": "base64", "media_type": mime, "data": data}
+    return {"type": "base64", "media_type": kind_of(part), "data": data}
 
 
 def _sampling(request: Request) -> Json:

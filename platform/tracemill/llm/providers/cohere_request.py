@@ -7,6 +7,8 @@ from typing import Any
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
 from tracemill.messages import (
+    Attached,
+    File,
     Image,
     Json,
     Message,
@@ -71,7 +73,7 @@ def _turns(message: Message) -> Iterable[Json]:
             told = json.dumps({"error": part.response}) if part.is_error else part.response
             yield {"role": "tool", "tool_call_id": part.id, "content": told}
     parts = tuple(part for part in message.parts if not isinstance(part, ToolResult))
-    if message.role in ("assistant", "system") and any(isinstance(p, Image) for p in parts):
+    if message.role in ("assistant", "system") and any(isinstance(p, Attached) for p in parts):
         raise _invalid(f"messages: Cohere takes images from the user, not the {message.role}")
     turn = _assistant(parts) if message.role == "assistant" else {"content": _content(parts)}
     if any(turn.values()):
@@ -112,6 +114,8 @@ def _block(part: Part) -> Json | None:
             return {"type": "image_url", "image_url": {"url": part.uri}}
         case Image():
             raise _invalid(f"messages: Cohere reads images at https: or data:, not {part.uri[:40]}")
+        case File():
+            raise _invalid("messages: Cohere reads no files: give their words as Text")
         case _:
             return None
 

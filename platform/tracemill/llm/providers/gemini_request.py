@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from mimetypes import guess_type
 from typing import Any, cast
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
+from tracemill.llm.providers.attached import base64_of, kind_of
 from tracemill.messages import (
+    Attached,
+    File,
     Image,
     Json,
     Message,
@@ -100,7 +103,7 @@ def _parts(message: Message, names: Mapping[str, str], model: str) -> list[Json]
                 parts.append({"functionCall": call} | _signed(signature))
             case ToolResult():
                 parts.append({"functionResponse": _result(part, names)})
-            case Image():
+            case Image() | File():
                 parts.append(_media(part))
     return parts
 
@@ -144,15 +147,12 @@ def _result(result: ToolResult, names: Mapping[str, str]) -> Json:
     return {"id": result.id, "name": name, "response": told}
 
 
-def _media(image: Image) -> Json:
-    if not image.uri.startswith("data:"):
-        mime = image.mime_type or guess_type(image.uri.partition("?")[0])[0]
-        return {"fileData": {"fileUri": image.uri} | ({"mimeType": mime} if mime else {})}
-    head, _, data = image.uri.removeprefix("data:").partition(",")
-    if not head.endswith(";base64"):
-        data = base64.b64encode(unquote_to_bytes(data)).decode()
-    mime = image.mime_type or head.partition(";")[0] or "image/png"
-    return {"inlineData": {"mimeType": mime, "data": data}}
+def _media(part: Attached) -> Json:
+    data = base64_of(part)
+    if data is not None:
+        return {"inlineData": {"mimeType": kind_of(part), "data": data}}
+    mime = part.mime_type or guess_type(part.uri.partition("?")[0])[0]
+    return {"fileData": {"fileUri": part.uri} | ({"mimeType": mime} if mime else {})}
 
 
 def _texts(texts: Iterable[str]) -> Json:

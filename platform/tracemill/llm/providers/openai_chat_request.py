@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
+from tracemill.llm.providers.attached import RECORDINGS, base64_of, kind_of
 from tracemill.llm.providers.schemas import closed, is_strict
 from tracemill.messages import (
-    Image,
+    Attached,
+    File,
     Json,
     Message,
     Part,
@@ -102,8 +104,10 @@ def _turns(message: Message, think: Think | None) -> list[Json]:
 
 
 def _assistant(parts: tuple[Part, ...], think: Think | None) -> Json:
-    if any(isinstance(part, Image) for part in parts):
-        raise invalid("messages: an assistant's message cannot hold an image: move it to the user")
+    if any(isinstance(part, Attached) for part in parts):
+        raise invalid(
+            "messages: an assistant's message cannot hold an image or a file: move it to the user"
+        )
     calls = [_call(part) for part in parts if isinstance(part, ToolCall)]
     words = text_of(parts)
     made: Json = {"role": "assistant"}
@@ -124,22 +128,42 @@ def _call(call: ToolCall) -> Json:
 def _content(parts: tuple[Part, ...], role: str) -> str | list[Json]:
     if any(isinstance(part, ToolCall) for part in parts):
         raise invalid(f"messages: the role {role} cannot call a tool: give it to the assistant")
-    if not any(isinstance(part, Image) for part in parts):
+    if not any(isinstance(part, Attached) for part in parts):
         return text_of(parts)
     if role == "system":
-        raise invalid("messages: a system message cannot hold an image: move it to the user")
-    return [_piece(part) for part in parts if isinstance(part, Text | Image)]
+        raise invalid(
+            "messages: a system message cannot hold an image or a file: move it to the user"
+        )
+    return [_piece(part) for part in parts if isinstance(part, Text | Attached)]
 
 
-def _piece(part: Text | Image) -> Json:
+def _piece(part: Text | Attached) -> Json:
     if isinstance(part, Text):
         return {"type": "text", "text": part.content}
+    if isinstance(part, File):
+        return _file(part)
     if not part.uri.startswith(("https:", "http:", "data:image/")):
         raise invalid(
             f"messages: this provider cannot read the image {part.uri[:40]!r}: "
             "give an https: address or data:image/...;base64,"
         )
     return {"type": "image_url", "image_url": {"url": part.uri}}
+
+
+def _file(file: File) -> Json:
+    kind, data = kind_of(file), base64_of(file)
+    if data is None:
+        raise invalid(
+            f"messages: this provider fetches no files, such as {file.uri[:40]!r}: "
+            "give data:...;base64,"
+        )
+    if not kind.startswith("audio/"):
+        # It wants a name of every file.
+        told = {"filename": file.name or "file.pdf", "file_data": f"data:{kind};base64,{data}"}
+        return {"type": "file", "file": told}
+    if kind not in RECORDINGS:
+        raise invalid(f"messages: this provider hears WAV and MP3, not {kind[:80]}")
+    return {"type": "input_audio", "input_audio": {"data": data, "format": RECORDINGS[kind]}}
 
 
 def _tools(request: Request) -> Json:

@@ -9,8 +9,11 @@ import re
 
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Wire
+from tracemill.llm.providers.attached import base64_of, kind_of
 from tracemill.llm.providers.schemas import closed, is_strict
 from tracemill.messages import (
+    Attached,
+    File,
     Image,
     Json,
     Message,
@@ -85,12 +88,12 @@ def _input(request: Request) -> list[Json]:
 
 
 def _items(message: Message) -> list[Json]:
-    """A message as items: words and images in succession are one, everything else one each."""
+    """A message as items: words, images and files in succession are one, everything else one each."""
     items: list[Json] = []
     role = "user" if message.role == "tool" else message.role
     said: list[Part] = []
     for part in (*message.parts, None):
-        if isinstance(part, Text | Image):
+        if isinstance(part, Text | Attached):
             said.append(part)
             continue
         if said:
@@ -128,16 +131,23 @@ def _item(part: Part) -> Json | None:
 def _content(said: list[Part], role: str) -> str | list[Json]:
     """Words alone are a text: the API wants no list of them from an assistant."""
     words = "".join(part.content for part in said if isinstance(part, Text))
-    images = [part for part in said if isinstance(part, Image)]
-    if not images:
+    if not any(isinstance(part, Attached) for part in said):
         return words
     if role != "user":
-        raise _invalid(f"messages: OpenAI takes images from users only, not from the {role}")
-    return [_picture(p) if isinstance(p, Image) else _words(p) for p in said]
+        raise _invalid(
+            f"messages: OpenAI takes images and files from users only, not from the {role}"
+        )
+    return [_piece(part) for part in said]
 
 
-def _words(part: Part) -> Json:
-    return {"type": "input_text", "text": part.content if isinstance(part, Text) else ""}
+def _piece(part: Part) -> Json:
+    match part:
+        case Image():
+            return _picture(part)
+        case File():
+            return _file(part)
+        case _:
+            return {"type": "input_text", "text": part.content if isinstance(part, Text) else ""}
 
 
 def _picture(image: Image) -> Json:
@@ -147,6 +157,21 @@ def _picture(image: Image) -> Json:
             "give an https: address or data:image/...;base64,"
         )
     return {"type": "input_image", "image_url": image.uri, "detail": "auto"}
+
+
+def _file(file: File) -> Json:
+    kind, data = kind_of(file), base64_of(file)
+    if kind.startswith("audio/"):
+        raise _invalid(f"messages: the Responses API hears no {kind[:80]}: use openai/...")
+    if data is not None:
+        named = {"filename": file.name or "file.pdf"}
+        return {"type": "input_file", "file_data": f"data:{kind};base64,{data}"} | named
+    if not file.uri.startswith("https:"):
+        raise _invalid(
+            f"messages: OpenAI cannot read the file {file.uri[:40]!r}: "
+            "give an https: address or data:...;base64,"
+        )
+    return {"type": "input_file", "file_url": file.uri}
 
 
 def _tools(request: Request) -> Json:

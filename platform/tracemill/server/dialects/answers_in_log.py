@@ -20,7 +20,7 @@ from tracemill.events import (
     LlmCallStarted,
 )
 from tracemill.log import EventLog
-from tracemill.messages import Asked, Image, Message
+from tracemill.messages import Asked, Attached, Message
 from tracemill.server.trouble import Trouble, missing
 
 PREFIX = "resp_"
@@ -128,7 +128,7 @@ def _is_redacted(log: EventLog, call_id: str, begin: LlmCallStarted) -> bool:
     if any(isinstance(each, GuardDecided) and each.action == "redacted" for each in decided):
         return True
     parts = (part for message in begin.messages for part in message.parts)
-    return any(isinstance(part, Image) and ";sha256=" in part.uri[:100] for part in parts)
+    return any(isinstance(part, Attached) and ";sha256=" in part.uri[:100] for part in parts)
 
 
 def _id_of(name: str, prefix: str) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from tracemill.llm.providers.anthropic_request import VERSION
 from tracemill.messages import (
+    File,
     Image,
     Json,
     Message,
@@ -23,7 +24,7 @@ from tracemill.messages import (
     ToolResult,
 )
 from tracemill.server.dialects import thoughts
-from tracemill.server.dialects.forms import Form, Loose, content_of, extra
+from tracemill.server.dialects.forms import Form, Loose, attached, content_of, extra
 from tracemill.server.trouble import invalid
 
 OWN = "anthropic"
@@ -46,12 +47,14 @@ class Kept(Form):
 
 
 class Source(Loose):
-    """Where a picture is."""
+    """Where a picture or a document is."""
 
     type: str
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
+    file_id: str | None = None
+    content: "str | list[Block] | None" = None
 
 
 class Block(Loose):
@@ -68,7 +71,9 @@ class Block(Loose):
     tool_use_id: str | None = None
     content: "str | list[Block] | Json | None" = None
     is_error: bool | None = None
-    source: Source | None = None
+    source: Source | str | None = None
+    title: str | None = None
+    context: str | None = None
     citations: Any = None
     cache_control: Kept | None = None
 
@@ -252,8 +257,12 @@ def _parts(block: Block, where: str) -> Iterator[Part]:
     match block.type:
         case "text" if block.text is not None:
             yield Text(content=block.text)
-        case "image" if block.source:
-            yield _image(block.source, where)
+        case "image" | "document" if isinstance(block.source, Source):
+            yield from _attached(block, block.source, where)
+        case "search_result" if isinstance(block.content, list):
+            about = filter(None, (block.title, block.source))
+            found = (each.text for each in block.content if each.text)
+            yield Text(content="\n\n".join((*map(str, about), *found)))
         case "thinking" if block.thinking is not None:
             yield thoughts.opened(block.thinking, block.signature, OWN)
         case "redacted_thinking" if block.data is not None:
@@ -263,21 +272,21 @@ def _parts(block: Block, where: str) -> Iterator[Part]:
             yield ToolCall(id=block.id, name=block.name, arguments=words)
         case "tool_result" if block.tool_use_id and not isinstance(block.content, dict):
             yield from _result(block, where)
-        case "document" if block.source and block.source.type == "text" and block.source.data:
-            yield Text(content=block.source.data)
         case _:
             raise invalid(
                 f"{where}.content: a block of the type {block.type[:40]!r} that can be sent was "
-                "expected: text, image, thinking, tool_use and tool_result with their fields are",
+                "expected: text, image, document, search_result, thinking, tool_use and tool_result "
+                "with their fields are",
                 f"{where}.content",
             )
 
 
 def _result(block: Block, where: str) -> Iterator[Part]:
-    """What a tool gave back; its pictures stand beside it, since only this API has them within."""
+    """What a tool gave back; its pictures and documents stand beside it, since only this API
+    has them within."""
     inner = block.content if isinstance(block.content, list) else [str(block.content or "")]
     words: list[str] = []
-    pictures: list[Part] = []
+    beside: list[Part] = []
     for each in inner:
         if isinstance(each, str):
             words.append(each)
@@ -288,23 +297,35 @@ def _result(block: Block, where: str) -> Iterator[Part]:
                 if isinstance(part, Text):
                     words.append(part.content)
                 else:
-                    pictures.append(part)
+                    beside.append(part)
     yield ToolResult(
         id=block.tool_use_id or "", response="\n".join(words), is_error=bool(block.is_error)
     )
-    yield from pictures
+    yield from beside
 
 
-def _image(source: Source, where: str) -> Image:
-    if source.type == "url" and source.url:
-        return Image(uri=source.url)
-    if source.type == "base64" and source.data and source.media_type:
-        mime = source.media_type
-        return Image(uri=f"data:{mime};base64,{source.data}", mime_type=mime)
-    raise invalid(
-        f"{where}.content: a picture needs a source of base64 or url, not {source.type[:40]!r}",
-        f"{where}.content",
-    )
+def _attached(block: Block, source: Source, where: str) -> Iterator[Part]:
+    """A picture or a document; what is said of it stands before it."""
+    if block.context:
+        yield Text(content=block.context)
+    match source.type:
+        case "text" if source.data is not None:
+            yield Text(content=f"{block.title}\n\n{source.data}" if block.title else source.data)
+        case "content" if source.content is not None:
+            inner = source.content
+            blocks = [Block(type="text", text=inner)] if isinstance(inner, str) else inner
+            for each in blocks:
+                yield from _parts(each, where)
+        case "url" | "file" if told := source.url or source.file_id:
+            yield Image(uri=told) if block.type == "image" else File(uri=told, name=block.title)
+        case "base64" if source.data and (kind := source.media_type):
+            yield attached(f"data:{kind};base64,{source.data}", kind, block.title)
+        case _:
+            raise invalid(
+                f"{where}.content: {block.type} needs a source of the type base64, url or file with "
+                f"its fields, a document also text or content; not {source.type[:40]!r}",
+                f"{where}.content",
+            )
 
 
 def _kept(body: Body) -> str | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tracemill import tokenizer
-from tracemill.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from tracemill.messages import File, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from tracemill.server.estimate import file_tokens
 
 _TURN_TOKENS = 4
 """What surrounds each message."""
@@ -21,9 +22,10 @@ def counted(conversation: Iterable[Message], beside: Iterable[str], image_tokens
     turns = list(conversation)
     parts = [part for turn in turns for part in turn.parts]
     words = [*beside, *map(_words, parts)]
-    pictures = sum(isinstance(part, Image) for part in parts)
+    beside_words = sum(image_tokens for part in parts if isinstance(part, Image))
+    beside_words += sum(file_tokens(part) for part in parts if isinstance(part, File))
     told = sum(tokenizer.count(text) for text in words if text)
-    return told + pictures * image_tokens + len(turns) * _TURN_TOKENS
+    return told + beside_words + len(turns) * _TURN_TOKENS
 
 
 def _words(part: Part) -> str:
@@ -34,7 +36,7 @@ def _words(part: Part) -> str:
             return part.name + part.arguments
         case ToolResult():
             return part.response
-        case Image():
+        case Image() | File():
             return ""
 
 

@@ -6,9 +6,20 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from tracemill.messages import Image, Json, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from tracemill.llm.providers.attached import base64_of, kind_of
+from tracemill.messages import (
+    File,
+    Image,
+    Json,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from tracemill.server.dialects import thoughts
-from tracemill.server.dialects.forms import Camel, content_of
+from tracemill.server.dialects.forms import Camel, attached, content_of
 from tracemill.server.trouble import invalid
 
 OWN = "gcp.gemini"
@@ -22,7 +33,7 @@ class Blob(Camel):
     data: str
 
 
-class File(Camel):
+class Place(Camel):
     """Where a file is."""
 
     file_uri: str
@@ -53,7 +64,7 @@ class Piece(Camel):
     thought: bool | None = None
     thought_signature: str | None = None
     inline_data: Blob | None = None
-    file_data: File | None = None
+    file_data: Place | None = None
     function_call: Called | None = None
     function_response: Returned | None = None
 
@@ -129,7 +140,7 @@ def _parts(piece: Piece, where: str, open_calls: list[ToolCall], turn: int) -> I
         if signature:
             yield thoughts.opened("", signature, OWN)
     else:
-        yield _picture(piece, where)
+        yield _attached(piece, where)
 
 
 def _call(called: Called, signature: str | None, number: str) -> ToolCall:
@@ -180,18 +191,18 @@ def _is_json(words: str) -> bool:
     return True
 
 
-def _picture(piece: Piece, where: str) -> Image:
-    blob, file = piece.inline_data, piece.file_data
-    if blob is not None and blob.mime_type.startswith("image/"):
-        uri = f"data:{blob.mime_type};base64,{blob.data}"
-        return Image(uri=uri, mime_type=blob.mime_type)
-    if file is not None and (file.mime_type or "image/").startswith("image/"):
-        return Image(uri=file.file_uri, mime_type=file.mime_type)
-    told: Any = (blob and blob.mime_type) or (file and file.mime_type)
-    named = told or ", ".join((piece.model_extra or {}).keys()) or "nothing"
+def _attached(piece: Piece, where: str) -> Part:
+    blob, place = piece.inline_data, piece.file_data
+    if blob is not None:
+        return attached(f"data:{blob.mime_type};base64,{blob.data}", blob.mime_type)
+    if place is not None and (place.mime_type or "image/").startswith("image/"):
+        return Image(uri=place.file_uri, mime_type=place.mime_type)
+    if place is not None:
+        return attached(place.file_uri, place.mime_type)
+    named = ", ".join((piece.model_extra or {}).keys()) or "nothing"
     raise invalid(
-        f"{where}.parts: a part with {named[:80]} cannot be sent: text, images, functionCall and "
-        "functionResponse can",
+        f"{where}.parts: a part with {named[:80]} cannot be sent: text, inlineData, fileData, "
+        "functionCall and functionResponse can",
         f"{where}.parts",
     )
 
@@ -207,9 +218,8 @@ def written(part: Part) -> list[Json]:
         case ToolCall():
             call = {"id": part.id, "name": part.name, "args": _arguments(part)}
             return [{"functionCall": call, **_signed(part.signature)}]
-        case Image(uri=uri) if uri.startswith("data:"):
-            head, _, data = uri.removeprefix("data:").partition(",")
-            return [{"inlineData": {"mimeType": head.partition(";")[0], "data": data}}]
+        case Image() | File() if (data := base64_of(part)) is not None:
+            return [{"inlineData": {"mimeType": kind_of(part), "data": data}}]
         case _:
             return []
 

@@ -78,8 +78,7 @@ def wrong(gateway: Gateway, asked: Incoming, path: Path, url: str) -> tuple[list
 def items(gateway: Gateway, asked: Incoming, path: Path, url: str) -> Iterator[Item]:
     """The requests of a file in which nothing is wrong, for a job."""
     for _, line in _lines(path):
-        name, call = _read(gateway, asked, line, url)
-        yield item_of(*call, {TAG: name})
+        yield _read(gateway, asked, line, url)[1]
 
 
 def written(result: Result, item: Item | None, url: str) -> Json:
@@ -123,9 +122,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def _read(
-    gateway: Gateway, asked: Incoming, line: bytes, url: str
-) -> tuple[str, tuple[Going, Request]]:
+def _read(gateway: Gateway, asked: Incoming, line: bytes, url: str) -> tuple[str, Item]:
     try:
         given = from_json(line)
     except ValueError as error:
@@ -146,7 +143,7 @@ def _read(
         raise invalid("body.stream: answers of batches do not stream", "body.stream")
     if (getattr(body, "n", None) or 1) > 1:
         raise invalid("body.n: a line has one answer: write another line", "body.n")
-    return name, endpoint.prepared(gateway, asked, body)
+    return name, item_of(*endpoint.prepared(gateway, asked, body), {TAG: name})
 
 
 def _wrong(number: int, told: Trouble) -> WrongLine:

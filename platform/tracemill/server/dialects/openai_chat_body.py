@@ -6,6 +6,7 @@ refused where they would.
 """
 
 from collections.abc import Mapping
+from mimetypes import guess_type
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -13,6 +14,7 @@ from pydantic import Field, TypeAdapter
 from tracemill.llm.providers.fields import obj
 from tracemill.messages import (
     Effort,
+    File,
     Image,
     Json,
     Message,
@@ -24,12 +26,28 @@ from tracemill.messages import (
     ToolResult,
     text_of,
 )
-from tracemill.server.dialects.forms import Form, Loose, content_of, extra
+from tracemill.server.dialects.forms import Form, Loose, attached, content_of, extra
+from tracemill.server.files import PREFIX
 from tracemill.server.trouble import invalid
 
 
 class Url(Loose):
     url: str
+
+
+class Document(Loose):
+    """A file: its bytes, or the id of one that was handed over before."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class Sound(Loose):
+    """A recording, in base64."""
+
+    data: str
+    format: Literal["wav", "mp3"]
 
 
 class Piece(Loose):
@@ -39,6 +57,8 @@ class Piece(Loose):
     text: str | None = None
     refusal: str | None = None
     image_url: Url | None = None
+    file: Document | None = None
+    input_audio: Sound | None = None
 
 
 class Function(Loose):
@@ -230,12 +250,27 @@ def _part(piece: Piece, number: int) -> Part:
             return Text(content=piece.refusal)
         case "image_url" if piece.image_url:
             return Image(uri=piece.image_url.url)
+        case "file" if piece.file and (told := piece.file.file_data or piece.file.file_id):
+            return file_of(told, piece.file.filename)
+        case "input_audio" if piece.input_audio:
+            sound = piece.input_audio
+            kind = "audio/mpeg" if sound.format == "mp3" else "audio/wav"
+            return File(uri=f"data:{kind};base64,{sound.data}", mime_type=kind)
         case _:
             raise invalid(
                 f"messages.{number}.content: a part of the type {piece.type[:40]!r} cannot be sent: "
-                "text and image_url can",
+                "text, image_url, input_audio and file with file_data or file_id can",
                 f"messages.{number}.content",
             )
+
+
+def file_of(told: str, filename: str | None) -> Part:
+    """A file as OpenAI's clients give it: an id, a `data:` address, or base64 alone, whose kind the
+    name says."""
+    if told.startswith((PREFIX, "data:", "https:")):
+        return attached(told, name=filename)
+    kind = guess_type(filename or "")[0] or "application/pdf"
+    return attached(f"data:{kind};base64,{told}", kind, filename)
 
 
 def tools(

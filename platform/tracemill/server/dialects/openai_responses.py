@@ -12,7 +12,18 @@ from starlette.responses import Response as HttpResponse
 from tracemill.errors import TracemillError
 from tracemill.events import LlmCallFinished
 from tracemill.llm.providers import PROVIDERS
-from tracemill.messages import Image, Json, Message, Reasoning, Request, Response, Text, ToolResult
+from tracemill.messages import (
+    Attached,
+    File,
+    Image,
+    Json,
+    Message,
+    Reasoning,
+    Request,
+    Response,
+    Text,
+    ToolResult,
+)
 from tracemill.messages import ToolCall as Call
 from tracemill.server import trouble
 from tracemill.server.dialects import answers_in_log as kept_in
@@ -211,7 +222,7 @@ def _items(message: Message) -> list[Json]:
     said: list[Json] = []
     for part in message.parts:
         match part:
-            case Text() | Image():
+            case Text() | Image() | File():
                 said.append(_block(part, message.role))
             case Call():
                 made.append(
@@ -245,9 +256,12 @@ def _items(message: Message) -> list[Json]:
     return made
 
 
-def _block(part: Text | Image, role: str) -> Json:
+def _block(part: Text | Attached, role: str) -> Json:
     if isinstance(part, Image):
         return {"type": "input_image", "image_url": part.uri, "detail": "auto"}
+    if isinstance(part, File):
+        field = "file_url" if part.uri.startswith("https:") else "file_data"
+        return {"type": "input_file", field: part.uri, "filename": part.name}
     if role == "assistant":
         return {"type": "output_text", "text": part.content, "annotations": []}
     return {"type": "input_text", "text": part.content}

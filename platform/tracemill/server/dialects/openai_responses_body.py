@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from tracemill.messages import (
+    Attached,
     Effort,
     Image,
     Json,
@@ -25,6 +26,7 @@ from tracemill.messages import (
 )
 from tracemill.server.dialects import thoughts
 from tracemill.server.dialects.forms import Form, Loose, content_of, extra
+from tracemill.server.dialects.openai_chat_body import file_of
 from tracemill.server.trouble import invalid
 
 OWN = "openai"
@@ -47,6 +49,10 @@ class Block(Loose):
     text: str | None = None
     refusal: str | None = None
     image_url: str | None = None
+    file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
 
 
 class Item(Loose):
@@ -183,7 +189,7 @@ def _messages(items: Iterable[Item]) -> list[Message]:
     made: list[tuple[Role, list[Part]]] = []
     for number, item in enumerate(items):
         role, parts = _read(item, number)
-        spoken = any(isinstance(part, Text | Image) for part in parts)
+        spoken = any(isinstance(part, Text | Attached) for part in parts)
         goes_on = bool(made) and made[-1][0] == role and role in {"assistant", "tool"}
         if goes_on and not (spoken and _has_more(made[-1][1])):
             made[-1][1].extend(parts)
@@ -233,22 +239,27 @@ def _part(block: Block, where: str) -> Part:
             return Text(content=block.refusal)
         case "input_image" if block.image_url:
             return Image(uri=block.image_url)
+        case "input_image" if block.file_id:
+            return Image(uri=block.file_id)
+        case "input_file" if told := block.file_data or block.file_url or block.file_id:
+            return file_of(told, block.filename)
         case _:
             raise invalid(
                 f"{where}: a part of the type {block.type[:40]!r} cannot be sent: input_text, "
-                "output_text, refusal and input_image with an image_url can",
+                "output_text, refusal, input_image with an image_url or file_id, and input_file "
+                "with file_data, file_url or file_id can",
                 where,
             )
 
 
 def _result(call_id: str, output: str | list[Block], where: str) -> list[Part]:
-    """What a function gave back; pictures stand beside it."""
+    """What a function gave back; pictures and files stand beside it."""
     if isinstance(output, str):
         return [ToolResult(id=call_id, response=output)]
     parts = _blocks(output, where)
     words = "\n".join(part.content for part in parts if isinstance(part, Text))
-    pictures = [part for part in parts if isinstance(part, Image)]
-    return [ToolResult(id=call_id, response=words), *pictures]
+    beside = [part for part in parts if isinstance(part, Attached)]
+    return [ToolResult(id=call_id, response=words), *beside]
 
 
 def _thought(item: Item) -> list[Part]:
