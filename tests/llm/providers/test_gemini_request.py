@@ -196,6 +196,7 @@ def test_reasoning_effort(model: str, effort: Any, thinking: dict[str, Any]) -> 
         (asked(stop=("a", "b", "c", "d", "e", "f")), "stop"),
         (asked(Message(role="system", content="Only this")), "messages"),
         (asked(Message(role="tool", content=(ToolResult(id="x", response="1"),))), "messages"),
+        (asked(Message(role="user", content=(File(uri="file-1"),))), "messages"),
         (
             asked(
                 Message(

@@ -151,6 +151,11 @@ def _media(part: Attached) -> Json:
     data = base64_of(part)
     if data is not None:
         return {"inlineData": {"mimeType": kind_of(part), "data": data}}
+    if not part.uri.startswith(("https:", "gs:", "http:")):
+        raise invalid(
+            f"messages: Gemini cannot read {part.uri[:40]!r}: give an https: or gs: address or "
+            "data:...;base64,"
+        )
     mime = part.mime_type or guess_type(part.uri.partition("?")[0])[0]
     return {"fileData": {"fileUri": part.uri} | ({"mimeType": mime} if mime else {})}
 

@@ -1,9 +1,12 @@
 """How OpenAI's clients want to be spoken to, whatever they ask for."""
 
 from collections.abc import Mapping
+from mimetypes import guess_type
 from typing import Any
 
-from tracemill.messages import Json, Logprob
+from tracemill.messages import Json, Logprob, Part
+from tracemill.server.dialects.forms import attached
+from tracemill.server.files import PREFIX
 from tracemill.server.routes import Dialect
 from tracemill.server.trouble import Trouble
 
@@ -43,3 +46,12 @@ def likely(token: Logprob) -> Json:
     """A token, and how likely it was."""
     raw = list(token.token.encode(errors="replace"))
     return {"token": token.token, "bytes": raw, "logprob": token.logprob}
+
+
+def file_of(told: str, filename: str | None) -> Part:
+    """A file as OpenAI's clients give it: an id, a `data:` address, or base64 alone, whose kind the
+    name says."""
+    if told.startswith((PREFIX, "data:", "https:")):
+        return attached(told, name=filename)
+    kind = guess_type(filename or "")[0] or "application/pdf"
+    return attached(f"data:{kind};base64,{told}", kind, filename)

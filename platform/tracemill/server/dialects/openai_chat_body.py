@@ -6,7 +6,6 @@ refused where they would.
 """
 
 from collections.abc import Mapping
-from mimetypes import guess_type
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -26,8 +25,8 @@ from tracemill.messages import (
     ToolResult,
     text_of,
 )
-from tracemill.server.dialects.forms import Form, Loose, attached, content_of, extra
-from tracemill.server.files import PREFIX
+from tracemill.server.dialects.forms import Form, Loose, content_of, extra
+from tracemill.server.dialects.openai import file_of
 from tracemill.server.trouble import invalid
 
 
@@ -262,15 +261,6 @@ def _part(piece: Piece, number: int) -> Part:
                 "text, image_url, input_audio and file with file_data or file_id can",
                 f"messages.{number}.content",
             )
-
-
-def file_of(told: str, filename: str | None) -> Part:
-    """A file as OpenAI's clients give it: an id, a `data:` address, or base64 alone, whose kind the
-    name says."""
-    if told.startswith((PREFIX, "data:", "https:")):
-        return attached(told, name=filename)
-    kind = guess_type(filename or "")[0] or "application/pdf"
-    return attached(f"data:{kind};base64,{told}", kind, filename)
 
 
 def tools(

@@ -26,7 +26,7 @@ from tracemill.messages import (
 )
 from tracemill.server.dialects import thoughts
 from tracemill.server.dialects.forms import Form, Loose, content_of, extra
-from tracemill.server.dialects.openai_chat_body import file_of
+from tracemill.server.dialects.openai import file_of
 from tracemill.server.trouble import invalid
 
 OWN = "openai"
