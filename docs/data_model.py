@@ -20,6 +20,7 @@ from tracemill.messages import (
     File,
     Image,
     Message,
+    Native,
     Reasoning,
     Text,
     Tool,
@@ -84,7 +85,7 @@ def _stream(event: type[Happened]) -> str:
 
 def _values() -> Iterator[str]:
     yield "## Values inside events\n"
-    for value in (Message, Text, Reasoning, ToolCall, ToolResult, Image, File, Tool, Usage):
+    for value in (Message, Text, Reasoning, ToolCall, ToolResult, Image, File, Native, Tool, Usage):
         yield f"### `{value.__name__}`\n\n{_summary(value)}\n"
         yield _table("field", fields_of(value))
 

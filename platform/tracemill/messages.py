@@ -41,11 +41,24 @@ class Value(BaseModel):
     )
 
 
+class Native(Value):
+    """What only one provider has, as it has it: a search that it ran, code and what came of it, a
+    citation. It goes back to that provider and to clients of its language; to others it means
+    nothing and is not sent."""
+
+    type: Literal["native"] = "native"
+    body: Json
+    provider: str | None = None
+    """Whose it is (`gen_ai.provider.name`)."""
+
+
 class Text(Value):
     """Words."""
 
     type: Literal["text"] = "text"
     content: str
+    citations: tuple[Native, ...] = Field(default=(), exclude_if=lambda cited: not cited)
+    """What the words rest on, where the provider says it."""
 
 
 class Reasoning(Value):
@@ -116,7 +129,7 @@ Attached = Image | File
 """What a message carries beside its words."""
 
 Part = Annotated[
-    Text | Reasoning | ToolCall | ToolResult | Image | File,
+    Text | Reasoning | ToolCall | ToolResult | Image | File | Native,
     Field(discriminator="type"),
 ]
 Content = str | tuple[Part, ...]
@@ -139,7 +152,7 @@ def text_of(content: Content) -> str:
 
 def content_of(parts: tuple[Part, ...]) -> Content:
     """Parts as content, in the shortest form: text alone is a string."""
-    if all(isinstance(part, Text) for part in parts):
+    if all(isinstance(part, Text) and not part.citations for part in parts):
         return text_of(parts)
     return parts
 
@@ -336,6 +349,10 @@ class Delta(NamedTuple):
     thought: Reasoning | None = None
     """Ends the thought before it, or stands for a hidden one: it bears the signature. Its words have
     come as `reasoning`."""
+    native: Native | None = None
+    """Something whole that only this provider has."""
+    cited: tuple[Native, ...] | None = None
+    """Ends the text before it, whose words have come: what it rests on, if anything."""
 
 
 class Logprob(Value):

@@ -19,7 +19,17 @@ from tracemill.llm import keys
 from tracemill.llm.client import Client
 from tracemill.llm.flow import Exchange, Open, Send
 from tracemill.llm.providers import PROVIDERS, Wire, base_url_variable
-from tracemill.messages import File, Image, Message, Reasoning, Text, Tool, ToolCall, ToolResult
+from tracemill.messages import (
+    File,
+    Image,
+    Message,
+    Native,
+    Reasoning,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 
 PERSONAL = {
     "email": "ada.lovelace@example.org",
@@ -258,6 +268,13 @@ def personal() -> Request:
                 ),
             ),
             Message(role="tool", content=(ToolResult(id="c1", response=f"Found {ALL}"),)),
+            Message(
+                role="assistant",
+                content=(
+                    Native(body={"type": "search", "found": [{"text": ALL}]}),
+                    Text(content="Found", citations=(Native(body={"cited_text": ALL}),)),
+                ),
+            ),
             Message(
                 role="user",
                 content=(

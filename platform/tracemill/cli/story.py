@@ -20,6 +20,7 @@ from tracemill.events import (
 from tracemill.messages import (
     File,
     Image,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -249,6 +250,8 @@ def _part(part: Part) -> Iterator[str]:
             yield f"(tool {'error' if part.is_error else 'result'} {part.id}) {part.response}"
         case Image():
             yield f"(image) {part.uri[:200]}"
+        case Native():
+            yield f"({part.body.get('type', 'native')}) {part.body}"
         case File():
             yield f"(file{f' {part.name}' if part.name else ''}) {part.uri[:200]}"
 

@@ -92,7 +92,10 @@ def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(content, list):
         return turn
     parts = cast("list[dict[str, Any]]", content)
-    return {**turn, "content": [part for part in parts if part["type"] != "reasoning"]}
+    return {
+        **turn,
+        "content": [part for part in parts if part["type"] not in {"reasoning", "native"}],
+    }
 
 
 def _tools(text: str | None) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from tracemill.llm.limits import Limiter
 from tracemill.llm.providers import Adapter, Provider, Reply, Wire
 from tracemill.llm.providers.fields import decoded
 from tracemill.llm.sse import Decoder
-from tracemill.messages import Delta, Json, Part, Reasoning, Request, Text, ToolCall
+from tracemill.messages import Delta, Json, Native, Part, Reasoning, Request, Text, ToolCall
 
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-debug-trace-id")
@@ -52,7 +52,7 @@ def chat(call: Call, request: Request, line: Line) -> Flow[Reply]:
     `call.partial` is what has arrived so far.
     """
     send = _streamed if request.stream else _answered
-    return (yield from send(call, _without_foreign_thoughts(request, line.provider.name), line))
+    return (yield from send(call, _without_foreign(request, line.provider.name), line))
 
 
 def ask(line: Line, wire: Wire) -> Flow[Answer]:
@@ -188,12 +188,14 @@ def deltas_of(parts: Iterable[Part]) -> Iterator[Delta]:
     """A whole answer as the pieces of a stream."""
     for part in parts:
         match part:
-            case Text(content=text):
-                yield Delta(text=text)
+            case Text(content=text, citations=cited):
+                yield Delta(text=text, cited=cited or None)
             case Reasoning(content=words, signature=signature):
                 yield Delta(reasoning=words, thought=part if signature else None)
             case ToolCall():
                 yield Delta(tool_call=part)
+            case Native():
+                yield Delta(native=part)
             case _:
                 pass
 
@@ -201,9 +203,14 @@ def deltas_of(parts: Iterable[Part]) -> Iterator[Delta]:
 def _handed_on(deltas: Iterable[Delta], call: Call, line: Line) -> Generator[Delta, None, None]:
     for delta in deltas:
         call.arrived()
+        whose = {"provider": line.provider.name}
         if (thought := delta.thought) is not None:
-            signed = thought.model_copy(update={"provider": line.provider.name})
-            delta = delta._replace(thought=signed)
+            delta = delta._replace(thought=thought.model_copy(update=whose))
+        if (native := delta.native) is not None:
+            delta = delta._replace(native=native.model_copy(update=whose))
+        if delta.cited:
+            cited = tuple(each.model_copy(update=whose) for each in delta.cited)
+            delta = delta._replace(cited=cited)
         yield delta
 
 
@@ -222,13 +229,18 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_IDS if name in headers), None)
 
 
-def _without_foreign_thoughts(request: Request, provider: str) -> Request:
-    """The request without what another provider's model thought: its signature would be refused."""
+def _without_foreign(request: Request, provider: str) -> Request:
+    """The request without what only another provider has, such as what its model thought: this one
+    would refuse it."""
     if all(isinstance(message.content, str) for message in request.messages):
         return request
     messages = [
         message.model_copy(
-            update={"content": tuple(part for part in message.parts if _fits(part, provider))}
+            update={
+                "content": tuple(
+                    _cited(part, provider) for part in message.parts if _fits(part, provider)
+                )
+            }
         )
         for message in request.messages
     ]
@@ -236,11 +248,27 @@ def _without_foreign_thoughts(request: Request, provider: str) -> Request:
 
 
 def _fits(part: Part, provider: str) -> bool:
-    return not isinstance(part, Reasoning) or part.provider in {None, provider}
+    return not isinstance(part, Reasoning | Native) or part.provider in {None, provider}
+
+
+def _cited(part: Part, provider: str) -> Part:
+    if not isinstance(part, Text) or all(_fits(each, provider) for each in part.citations):
+        return part
+    kept = tuple(each for each in part.citations if _fits(each, provider))
+    return part.model_copy(update={"citations": kept})
 
 
 def _signed(parts: tuple[Part, ...], provider: str) -> tuple[Part, ...]:
-    return tuple(
-        part.model_copy(update={"provider": provider}) if isinstance(part, Reasoning) else part
-        for part in parts
-    )
+    """The parts with whose they are, where that matters."""
+    return tuple(_of(part, provider) for part in parts)
+
+
+def _of(part: Part, provider: str) -> Part:
+    match part:
+        case Reasoning() | Native():
+            return part.model_copy(update={"provider": provider})
+        case Text() if part.citations:
+            cited = tuple(each.model_copy(update={"provider": provider}) for each in part.citations)
+            return part.model_copy(update={"citations": cited})
+        case _:
+            return part

@@ -20,7 +20,9 @@ from tracemill.messages import (
     Content,
     File,
     Image,
+    Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Request,
@@ -68,7 +70,12 @@ class Redactor:
         """The part with placeholders; what a provider has signed keeps its signature."""
         match part:
             case Text():
-                return part.model_copy(update={"content": self.text(part.content)})
+                told: Json = {"content": self.text(part.content)}
+                if part.citations:
+                    told["citations"] = tuple(map(self.part, part.citations))
+                return part.model_copy(update=told)
+            case Native():
+                return part.model_copy(update={"body": self.value(part.body)})
             case Reasoning():
                 return part.model_copy(update={"content": self.text(part.content)})
             case ToolCall():
@@ -108,8 +115,8 @@ class Redactor:
         """What is sent of a request: its texts, but for what a provider has signed and schemas."""
 
         def change(part: Part) -> Part:
-            signed = isinstance(part, Reasoning | ToolCall) and part.signature is not None
-            return part if signed or isinstance(part, Reasoning) else self.part(part)
+            signed = isinstance(part, ToolCall) and part.signature is not None
+            return part if signed or isinstance(part, Reasoning | Native) else self.part(part)
 
         return request.model_copy(
             update={
@@ -144,6 +151,11 @@ def spotless(request: Request) -> bool:
                     read += [part.name] if isinstance(part, File) and part.name else []
                 case ToolCall(arguments=arguments):
                     written.append(arguments)
+                case Native(body=body):
+                    written.append(json.dumps(body, ensure_ascii=False))
+                case Text(content=content, citations=cited) if cited:
+                    read.append(content)
+                    written += [json.dumps(each.body, ensure_ascii=False) for each in cited]
                 case _:
                     read.append(_text(part))
     return (
@@ -259,7 +271,7 @@ def _text(part: str | Part) -> str:
             return part.arguments
         case ToolResult():
             return part.response
-        case Image() | File():
+        case Image() | File() | Native():
             return ""
 
 

@@ -17,6 +17,7 @@ from tracemill.messages import (
     File,
     Image,
     Message,
+    Native,
     Part,
     Reasoning,
     Request,
@@ -84,5 +85,7 @@ def _length(part: Part) -> int:
             return len(part.response)
         case Image():
             return _IMAGE_TOKENS * _CHARACTERS_A_TOKEN
+        case Native():
+            return len(str(part.body))
         case File():
             return file_tokens(part) * _CHARACTERS_A_TOKEN

@@ -26,6 +26,7 @@ from tracemill.messages import (
     File,
     Image,
     Message,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -258,7 +259,7 @@ def _part(part: Part) -> Json:
     match part:
         case Text():
             return {"type": "text", "content": part.content}
-        case Reasoning() | Image() | File():
+        case Reasoning() | Image() | File() | Native():
             return part.model_dump(exclude_none=True, exclude_defaults=False)
         case ToolCall():
             return part.model_dump(exclude_none=True) | {"arguments": _arguments(part.arguments)}

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from tracemill import pii
-from tracemill.messages import Message, Part, Reasoning, Text, ToolCall, ToolResult
+from tracemill.messages import File, Message, Part, Reasoning, Text, ToolCall, ToolResult
 
 
 def asked(told: dict[str, Any]) -> dict[str, Any]:
@@ -55,6 +55,8 @@ def part(given: Part) -> Part:
             return _changed(given, "arguments", given.arguments, lambda t: pii.redact_json(t)[0])
         case ToolResult():
             return _changed(given, "response", given.response, text)
+        case File(name=str(name)):
+            return _changed(given, "name", name, text)
         case _:
             return given
 

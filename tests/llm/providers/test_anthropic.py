@@ -13,7 +13,7 @@ from tests.llm.recorded import fed as fed_to
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, anthropic
 from tracemill.llm.sse import Decoder, Event
-from tracemill.messages import Delta, Reasoning, Text, ToolCall, Usage
+from tracemill.messages import Delta, Native, Reasoning, Text, ToolCall, Usage
 
 NEW = PROVIDERS["anthropic"]
 MODEL = "claude-sonnet-5-5"
@@ -329,7 +329,7 @@ def test_a_refusal_says_why():
     assert (reply.finish_reason, reply.refusal) == ("refusal", "Not this.")
 
 
-def test_blocks_become_parts_and_unknown_ones_are_passed_over():
+def test_blocks_become_parts_and_those_that_only_anthropic_has_stay_as_they_are():
     content = [
         {"type": "thinking", "thinking": "Hm.", "signature": "sig"},
         {"type": "redacted_thinking", "data": "secret"},
@@ -342,8 +342,65 @@ def test_blocks_become_parts_and_unknown_ones_are_passed_over():
     assert reply.parts == (
         Reasoning(content="Hm.", signature="sig"),
         Reasoning(signature="secret", redacted=True),
+        Native(body={"type": "compaction", "content": "Earlier they spoke."}),
+        Native(body={"type": "something_new", "text": "?"}),
         Text(content="Let me see."),
         CALL,
+    )
+
+
+def test_a_search_comes_whole_and_what_rests_on_it_is_cited():
+    found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
+    cited = {"type": "web_search_result_location", "url": "https://example.org"}
+
+    def started(index: int, block: dict) -> dict:
+        return {"type": "content_block_start", "index": index, "content_block": block}
+
+    def grown(index: int, **delta: object) -> dict:
+        return {"type": "content_block_delta", "index": index, "delta": delta}
+
+    def stopped(index: int) -> dict:
+        return {"type": "content_block_stop", "index": index}
+
+    search = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+    events = [
+        started(0, search),
+        grown(0, type="input_json_delta", partial_json='{"query": '),
+        grown(0, type="input_json_delta", partial_json='"sky"}'),
+        stopped(0),
+        started(1, found),
+        stopped(1),
+        started(2, {"type": "text", "text": ""}),
+        grown(2, type="text_delta", text="I see: "),
+        stopped(2),
+        started(3, {"type": "text", "text": ""}),
+        grown(3, type="citations_delta", citation=cited),
+        grown(3, type="text_delta", text="it is blue"),
+        stopped(3),
+        started(4, {"type": "compaction", "content": None}),
+        grown(4, type="compaction_delta", content="They spoke of the sky."),
+        stopped(4),
+    ]
+    lines = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    fold, deltas = fed([lines.encode()])
+    searched = Native(body={**search, "input": {"query": "sky"}})
+    resting = Native(body=cited)
+    summed_up = Native(body={"type": "compaction", "content": "They spoke of the sky."})
+    assert deltas == [
+        Delta(native=searched),
+        Delta(native=Native(body=found)),
+        Delta(text="I see: "),
+        Delta(cited=()),
+        Delta(text="it is blue"),
+        Delta(cited=(resting,)),
+        Delta(native=summed_up),
+    ]
+    assert fold.reply().parts == (
+        searched,
+        Native(body=found),
+        Text(content="I see: "),
+        Text(content="it is blue", citations=(resting,)),
+        summed_up,
     )
 
 

@@ -13,7 +13,7 @@ from tests.llm.recorded import fed as fed_to
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Reply, openai_responses
 from tracemill.llm.sse import Decoder
-from tracemill.messages import Delta, Reasoning, Text, ToolCall, Usage
+from tracemill.messages import Delta, Native, Part, Reasoning, Text, ToolCall, Usage
 
 OPENAI = PROVIDERS["openai-responses"]
 RECORDED = [
@@ -96,8 +96,17 @@ def test_the_pieces_make_the_answer_that_the_last_event_repeats(recorded: Record
 
 def plain(reply: Reply) -> list:
     """The parts without what is encrypted, which OpenAI encrypts anew in the last event."""
-    hidden = {"signature": None}
-    return [p.model_copy(update=hidden) if isinstance(p, Reasoning) else p for p in reply.parts]
+
+    def hidden(part: Part) -> Part:
+        match part:
+            case Reasoning():
+                return part.model_copy(update={"signature": None})
+            case Native(body=body):
+                return Native(body={**body, "encrypted_content": None})
+            case _:
+                return part
+
+    return [hidden(part) for part in reply.parts]
 
 
 @needs_recordings

@@ -7,6 +7,7 @@ speaks 2023-06-01, for models up to Claude 4.6 and for servers that imitate the 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tracemill import tokenizer
@@ -16,7 +17,17 @@ from tracemill.llm.providers.anthropic_request import MAX_TOKENS, chat
 from tracemill.llm.providers.fields import count, known, malformed, obj, objects, parsed, text
 from tracemill.llm.sse import Event
 from tracemill.llm.trouble import failed
-from tracemill.messages import Delta, FinishReason, Json, Part, Reasoning, Text, ToolCall, Usage
+from tracemill.messages import (
+    Delta,
+    FinishReason,
+    Json,
+    Native,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
 
 __all__ = ["MAX_TOKENS", "chat", "error", "fold", "read", "read_count"]
 
@@ -84,10 +95,10 @@ def _reply(said: Json, parts: Iterable[Part | None], usage: Usage | None) -> Rep
 
 
 def _part(block: Json, arguments: str | None = None) -> Part | None:
-    """A block as a part; None for blocks that are no part of an answer, such as a compaction."""
+    """A block as a part; None for one that says nothing."""
     match block.get("type"):
         case "text" if words := text(block.get("text")):
-            return Text(content=words)
+            return Text(content=words, citations=_citations(block))
         case "thinking" if block.get("thinking") or block.get("signature"):
             signature = text(block.get("signature")) or None
             return Reasoning(content=text(block.get("thinking")), signature=signature)
@@ -95,8 +106,14 @@ def _part(block: Json, arguments: str | None = None) -> Part | None:
             return Reasoning(signature=text(block.get("data")), redacted=True)
         case "tool_use":
             return _called(block, _written(block) if arguments is None else arguments)
+        case str(kind) if kind not in {"text", "thinking"}:
+            return Native(body=block)
         case _:
             return None
+
+
+def _citations(block: Json) -> tuple[Native, ...]:
+    return tuple(Native(body=each) for each in objects(block.get("citations")))
 
 
 def _called(block: Json, arguments: str) -> ToolCall:
@@ -184,6 +201,9 @@ class Fold:
         self._blocks[index], self._pieces[index] = dict(block), []
         match block.get("type"):
             case "text":
+                before = self._blocks.get(index - 1, {})
+                if before.get("type") == "text" and not before.get("citations"):
+                    yield Delta(cited=())
                 yield from self._add(index, text(block.get("text")))
             case "thinking":
                 yield from self._add(index, text(block.get("thinking")))
@@ -202,6 +222,12 @@ class Fold:
                 yield from self._add(index, text(delta.get("partial_json")))
             case "signature_delta" if index in self._blocks:
                 self._blocks[index]["signature"] = delta.get("signature")
+            case "citations_delta" if index in self._blocks:
+                block = self._blocks[index]
+                block["citations"] = [*objects(block.get("citations")), obj(delta.get("citation"))]
+            case "compaction_delta" if index in self._blocks:
+                block = self._blocks[index]
+                block["content"] = text(block.get("content")) + text(delta.get("content"))
             case _:
                 pass
 
@@ -210,9 +236,15 @@ class Fold:
         block = self._blocks.get(index, {})
         if block.get("type") == "tool_use" and not self._pieces[index]:
             yield from self._add(index, _written(block))
-        part = self._part(index) if block else None
-        if isinstance(part, Reasoning) and part.signature is not None:
-            yield Delta(thought=part)
+        match self._part(index) if block else None:
+            case Reasoning(signature=str()) as thought:
+                yield Delta(thought=thought)
+            case Native() as native:
+                yield Delta(native=native)
+            case Text(citations=cited) if cited:
+                yield Delta(cited=cited)
+            case _:
+                pass
 
     def _add(self, index: int, piece: str) -> Iterator[Delta]:
         block = self._blocks.get(index, {})
@@ -230,8 +262,14 @@ class Fold:
                 pass
 
     def _part(self, index: int) -> Part | None:
-        whole = "".join(self._pieces[index])
-        return _part(self._blocks[index] | {"text": whole, "thinking": whole}, whole)
+        block, whole = self._blocks[index], "".join(self._pieces[index])
+        if (kind := block.get("type")) in {"text", "thinking"}:
+            return _part(block | {text(kind): whole})
+        if whole and kind != "tool_use":
+            # The input of a tool that runs at the provider; one that was cut is as it began.
+            with suppress(ValueError):
+                block = block | {"input": json.loads(whole)}
+        return _part(block, whole)
 
 
 def fold(provider: Provider) -> Fold:

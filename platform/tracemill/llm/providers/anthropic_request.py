@@ -19,6 +19,7 @@ from tracemill.messages import (
     Image,
     Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Request,
@@ -121,7 +122,7 @@ def _block(part: Part) -> Json | None:
     """A part as a block; None for what the API refuses: blank text, another provider's thoughts."""
     match part:
         case Text():
-            return {"type": "text", "text": part.content} if part.content.strip() else None
+            return _text(part) if part.content.strip() else None
         case ToolCall():
             called = {"id": part.id, "name": part.name, "input": _input(part)}
             return {"type": "tool_use"} | called
@@ -141,6 +142,13 @@ def _block(part: Part) -> Json | None:
             return {"type": "thinking", "thinking": part.content, "signature": signature}
         case Reasoning():
             return None
+        case Native():
+            return part.body
+
+
+def _text(part: Text) -> Json:
+    cited = {"citations": [each.body for each in part.citations]} if part.citations else {}
+    return {"type": "text", "text": part.content} | cited
 
 
 def _input(call: ToolCall) -> Json:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import Provider, Reply, Vectors, Wire
 from tracemill.llm.providers.fields import count, known, malformed, obj, objects, text
-from tracemill.llm.providers.gemini_request import chat, invalid, path
+from tracemill.llm.providers.gemini_request import NATIVE, chat, invalid, path
 from tracemill.llm.sse import Event
 from tracemill.llm.trouble import failed
 from tracemill.messages import (
@@ -21,6 +21,7 @@ from tracemill.messages import (
     FinishReason,
     Image,
     Json,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -28,7 +29,10 @@ from tracemill.messages import (
     Usage,
 )
 
-__all__ = ["EMBED_BATCH", "chat", "embed", "error", "fold", "read", "read_vectors"]
+__all__ = ["BESIDE", "EMBED_BATCH", "chat", "embed", "error", "fold", "read", "read_vectors"]
+
+BESIDE = ("citationMetadata", "groundingMetadata", "urlContextMetadata")
+"""What Gemini tells of an answer beside its parts."""
 
 EMBED_BATCH = 100
 
@@ -124,6 +128,7 @@ class Fold:
         self._refusal = text(candidate.get("finishMessage")) or self._refusal
         parts = objects(obj(candidate.get("content")).get("parts"))
         fresh = [piece for part in parts for piece in self._read(part)]
+        fresh += [Native(body={name: candidate[name]}) for name in BESIDE if candidate.get(name)]
         self._pieces += fresh
         return [delta for piece in fresh for delta in _deltas(piece)]
 
@@ -135,6 +140,8 @@ class Fold:
         elif part.get("thought") is True:
             if words or signature:
                 yield Reasoning(content=words, signature=signature)
+        elif part.keys() & NATIVE:
+            yield Native(body=part)
         else:
             yield from _images(obj(part.get("inlineData")))
             if words:
@@ -183,6 +190,8 @@ def _deltas(piece: Part) -> Iterable[Delta]:
             yield Delta(reasoning=piece.content, thought=piece if piece.signature else None)
         case ToolCall():
             yield Delta(tool_call=piece)
+        case Native():
+            yield Delta(native=piece)
         case _:
             return
 

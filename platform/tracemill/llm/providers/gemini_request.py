@@ -17,12 +17,16 @@ from tracemill.messages import (
     Image,
     Json,
     Message,
+    Native,
     Reasoning,
     Request,
     Text,
     ToolCall,
     ToolResult,
 )
+
+NATIVE = frozenset({"executableCode", "codeExecutionResult", "toolCall", "toolResponse"})
+"""Parts that only Gemini has."""
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _TIERS = ("standard", "flex", "priority")
@@ -105,6 +109,8 @@ def _parts(message: Message, names: Mapping[str, str], model: str) -> list[Json]
                 parts.append({"functionResponse": _result(part, names)})
             case Image() | File():
                 parts.append(_media(part))
+            case Native():
+                parts += [part.body] if part.body.keys() & NATIVE else []
     return parts
 
 

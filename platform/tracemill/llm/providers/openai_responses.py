@@ -1,6 +1,6 @@
 """OpenAI's Responses API: its answers, streams and errors as our values.
 
-An answer is a list of items; what is neither a message nor a thought nor a call is passed over.
+An answer is a list of items; what is neither a message nor a thought nor a call goes as it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,17 @@ from tracemill.llm.providers.fields import count, known, malformed, obj, objects
 from tracemill.llm.providers.openai_errors import error, failed_within
 from tracemill.llm.providers.openai_responses_request import chat
 from tracemill.llm.sse import Event
-from tracemill.messages import Delta, FinishReason, Json, Part, Reasoning, Text, ToolCall, Usage
+from tracemill.messages import (
+    Delta,
+    FinishReason,
+    Json,
+    Native,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
 
 __all__ = ["chat", "error", "fold", "read"]
 
@@ -79,7 +89,8 @@ def _parts(item: Json) -> Iterator[Part]:
         case "message":
             for one in objects(item.get("content")):
                 if one.get("type") == "output_text" and (words := text(one.get("text"))):
-                    yield Text(content=words)
+                    cited = tuple(Native(body=each) for each in objects(one.get("annotations")))
+                    yield Text(content=words, citations=cited)
         case "function_call":
             yield _called(item, text(item.get("arguments")))
         case "reasoning":
@@ -88,6 +99,8 @@ def _parts(item: Json) -> Iterator[Part]:
             if thought or secret:
                 name = text(item.get("id")) or None
                 yield Reasoning(content=thought, id=name, signature=secret)
+        case str():
+            yield Native(body=item)
         case _:
             pass
 
@@ -155,8 +168,10 @@ class _Live:
                 return self.item | {"content": content}
             case "reasoning":
                 return self.item | {"summary": [{"text": said} for said in words.values()]}
-            case _:
+            case "function_call":
                 return self.item | {"arguments": "".join(words.values())}
+            case _:
+                return self.item
 
     def rest(self) -> str:
         """What the whole item holds beyond what was handed on."""
@@ -226,8 +241,16 @@ class Fold:
         live.item, live.closed = live.item | item, True
         if rest := live.rest():
             yield _delta(live.item, rest)
-        thoughts = (part for part in _parts(live.item) if isinstance(part, Reasoning))
-        yield from (Delta(thought=thought) for thought in thoughts)
+        for part in _parts(live.item):
+            match part:
+                case Reasoning():
+                    yield Delta(thought=part)
+                case Native():
+                    yield Delta(native=part)
+                case Text(citations=cited) if cited:
+                    yield Delta(cited=cited)
+                case _:
+                    pass
 
     def _end(self, kind: str, response: Json) -> Iterator[Delta]:
         self._response |= {"status": kind.removeprefix("response.")} | response

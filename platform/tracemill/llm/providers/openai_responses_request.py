@@ -17,6 +17,7 @@ from tracemill.messages import (
     Image,
     Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Request,
@@ -124,6 +125,8 @@ def _item(part: Part) -> Json | None:
             # DeepSeek and vLLM give the thought in the clear and want it back so.
             content = [{"type": "reasoning_text", "text": part.content}]
             return {"type": "reasoning", "id": name, "summary": [], "content": content}
+        case Native():
+            return part.body
         case _:
             return None
 

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from tracemill.llm.providers.anthropic_request import VERSION
+from tracemill.llm.providers.fields import objects
 from tracemill.messages import (
     File,
     Image,
     Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -35,6 +37,12 @@ _CHANGES_NOTHING = frozenset(
         *("user_profile_id", "workspace_id"),
     }
 )
+_KNOWN = frozenset(
+    {
+        *("text", "image", "document", "search_result", "thinking", "redacted_thinking"),
+        *("tool_use", "tool_result"),
+    }
+)
 _SAMPLING = ("temperature", "top_p", "top_k")
 # As `anthropic_request` spends them: the effort whose budget is the next below.
 _EFFORTS = ((32_000, "xhigh"), (16_384, "high"), (8_192, "medium"), (2_048, "low"), (0, "minimal"))
@@ -46,7 +54,7 @@ class Kept(Form):
     ttl: Literal["5m", "1h"] | None = None
 
 
-class Source(Loose):
+class Source(Form):
     """Where a picture or a document is."""
 
     type: str
@@ -57,7 +65,7 @@ class Source(Loose):
     content: "str | list[Block] | None" = None
 
 
-class Block(Loose):
+class Block(Form):
     """A part of a message."""
 
     type: str
@@ -200,7 +208,7 @@ def asked(
     more = [fields.pop("extra", {}) for fields in (output, thought, tools)]
     return {
         "system": _system(body.system),
-        "messages": (*before, *messages(body.messages)),
+        "messages": (*before, *messages(body.messages, speaks=speaks)),
         "max_output_tokens": body.max_tokens,
         "temperature": body.temperature,
         "top_p": body.top_p,
@@ -234,17 +242,26 @@ def _system(given: str | list[Words] | None) -> str | None:
     return given or None
 
 
-def messages(turns: Iterable[Turn]) -> tuple[Message, ...]:
-    """The conversation. Raises `Trouble` (400) for a part that cannot be sent."""
-    return tuple(message for n, turn in enumerate(turns) for message in _messages(turn, n))
+def messages(turns: Iterable[Turn], *, speaks: bool) -> tuple[Message, ...]:
+    """The conversation; `speaks` as of `asked`. Raises `Trouble` (400) for a part that cannot be
+    sent."""
+    return tuple(message for n, turn in enumerate(turns) for message in _messages(turn, n, speaks))
 
 
-def _messages(turn: Turn, number: int) -> Iterator[Message]:
+def _messages(turn: Turn, number: int, speaks: bool) -> Iterator[Message]:
     """A turn; results of tools are a message of their own."""
     if isinstance(turn.content, str):
         yield Message(role=turn.role, content=turn.content)
         return
-    parts = [part for block in turn.content for part in _parts(block, f"messages.{number}")]
+    where = f"messages.{number}"
+    parts: list[Part] = []
+    for block in turn.content:
+        # What an assistant did that another provider cannot, that one is not told.
+        if block.type in _KNOWN or not (speaks or turn.role == "assistant"):
+            parts += _parts(block, where)
+        else:
+            body = block.model_dump(by_alias=True, exclude_unset=True)
+            parts.append(Native(body=body, provider=OWN))
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     rest = tuple(part for part in parts if not isinstance(part, ToolResult))
     if results:
@@ -256,7 +273,8 @@ def _messages(turn: Turn, number: int) -> Iterator[Message]:
 def _parts(block: Block, where: str) -> Iterator[Part]:
     match block.type:
         case "text" if block.text is not None:
-            yield Text(content=block.text)
+            cited = tuple(Native(body=each, provider=OWN) for each in objects(block.citations))
+            yield Text(content=block.text, citations=cited)
         case "image" | "document" if isinstance(block.source, Source):
             yield from _attached(block, block.source, where)
         case "search_result" if isinstance(block.content, list):

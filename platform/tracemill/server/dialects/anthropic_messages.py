@@ -17,6 +17,7 @@ from tracemill.messages import (
     FinishReason,
     Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Request,
@@ -117,7 +118,7 @@ async def count_tokens(gateway: Gateway, asked: Incoming) -> HttpResponse:
 def _counted(body: Asked) -> int:
     above = [body.system] if isinstance(body.system, str) else [w.text for w in body.system or ()]
     tools = [text for tool in body.tools or () for text in texts_in(tool.model_dump())]
-    return counted(body_of.messages(body.messages), [*above, *tools], _IMAGE_TOKENS)
+    return counted(body_of.messages(body.messages, speaks=True), [*above, *tools], _IMAGE_TOKENS)
 
 
 def message(response: Response, request: Request) -> Json:
@@ -172,7 +173,10 @@ def _ending(response: Response, request: Request) -> Json:
 def _block(part: Part) -> Json | None:
     match part:
         case Text():
-            return {"type": "text", "text": part.content, "citations": None}
+            cited = [each.body for each in part.citations if each.provider == OWN]
+            return {"type": "text", "text": part.content, "citations": cited or None}
+        case Native(provider=provider) if provider == OWN:
+            return part.body
         case Reasoning(redacted=True, provider="anthropic" | None):
             return {"type": "redacted_thinking", "data": part.signature or ""}
         case Reasoning():
@@ -243,6 +247,14 @@ class _Blocks:
         if delta.text:
             yield from self._begin("text", {"type": "text", "text": ""})
             yield self._delta({"type": "text_delta", "text": delta.text})
+        for each in delta.cited or ():
+            if each.provider == OWN:
+                yield from self._begin("text", {"type": "text", "text": ""})
+                yield self._delta({"type": "citations_delta", "citation": each.body})
+        if delta.cited is not None and self._open == "text":
+            yield from self.close()
+        if delta.native is not None and delta.native.provider == OWN:
+            yield from self._whole(delta.native.body)
         if (call := delta.tool_call) is not None:
             if call.id not in self._calls:
                 yield from self._begin(f"call {call.id}", _called(call))
@@ -256,6 +268,15 @@ class _Blocks:
         if self._open is not None:
             yield {"type": "content_block_stop", "index": self._made - 1}
             self._open = None
+
+    def _whole(self, block: Json) -> Iterator[Json]:
+        """A block that only Anthropic has; the input of a tool comes in pieces, as it does there."""
+        told = block.get("input")
+        yield from self._begin("whole", block if told is None else block | {"input": {}})
+        if told:
+            words = json.dumps(told, ensure_ascii=False)
+            yield self._delta({"type": "input_json_delta", "partial_json": words})
+        yield from self.close()
 
     def _signed(self, thought: Reasoning) -> Iterator[Json]:
         """A signature ends the thought that has come; without one it stands for a hidden thought."""

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tracemill import tokenizer
-from tracemill.messages import File, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from tracemill.messages import (
+    File,
+    Image,
+    Message,
+    Native,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from tracemill.server.estimate import file_tokens
 
 _TURN_TOKENS = 4
@@ -36,6 +46,8 @@ def _words(part: Part) -> str:
             return part.name + part.arguments
         case ToolResult():
             return part.response
+        case Native():
+            return "\n".join(texts_in(part.body))
         case Image() | File():
             return ""
 

@@ -10,11 +10,13 @@ from pydantic_core import to_json
 from starlette.responses import Response as HttpResponse
 
 from tracemill.errors import TracemillError
+from tracemill.llm.providers.gemini import BESIDE
 from tracemill.messages import (
     Delta,
     FinishReason,
     Json,
     Logprob,
+    Native,
     Reasoning,
     Request,
     Response,
@@ -28,7 +30,14 @@ from tracemill.server.dialects.counting import counted, texts_in
 from tracemill.server.dialects.forms import Camel
 from tracemill.server.dialects.gemini import GEMINI, error
 from tracemill.server.dialects.gemini_body import BODY, Body
-from tracemill.server.dialects.gemini_parts import Content, conversation, signed, words, written
+from tracemill.server.dialects.gemini_parts import (
+    OWN,
+    Content,
+    conversation,
+    signed,
+    words,
+    written,
+)
 from tracemill.server.events import Events, answer, event
 from tracemill.server.gateway import Gateway, Going, Live
 from tracemill.server.incoming import Incoming
@@ -146,6 +155,9 @@ def _told(response: Response, parts: list[Json]) -> Json:
         "finishReason": raw if raw in _RAW else _FINISH.get(finish, "OTHER"),
         "index": 0,
     }
+    for part in response.parts:
+        if isinstance(part, Native) and part.provider == OWN:
+            candidate |= {name: each for name, each in part.body.items() if name in BESIDE}
     if response.refusal:
         candidate["finishMessage"] = response.refusal
     if response.logprobs is not None:
@@ -208,6 +220,8 @@ def _pieces(delta: Delta, calls: dict[str, ToolCall]) -> Iterator[Json]:
         yield signed(delta.thought)
     if delta.text:
         yield {"text": delta.text}
+    if delta.native is not None:
+        yield from written(delta.native)
     if (call := delta.tool_call) is not None:
         before = calls.get(call.id)
         whole = call.arguments if before is None else before.arguments + call.arguments

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from tracemill.llm.providers.attached import base64_of, kind_of
+from tracemill.llm.providers.gemini_request import NATIVE
 from tracemill.messages import (
     File,
     Image,
     Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -199,6 +201,8 @@ def _attached(piece: Piece, where: str) -> Part:
         return Image(uri=place.file_uri, mime_type=place.mime_type)
     if place is not None:
         return attached(place.file_uri, place.mime_type)
+    if NATIVE & (piece.model_extra or {}).keys():
+        return Native(body=piece.model_dump(by_alias=True, exclude_unset=True), provider=OWN)
     named = ", ".join((piece.model_extra or {}).keys()) or "nothing"
     raise invalid(
         f"{where}.parts: a part with {named[:80]} cannot be sent: text, inlineData, fileData, "
@@ -220,6 +224,8 @@ def written(part: Part) -> list[Json]:
             return [{"functionCall": call, **_signed(part.signature)}]
         case Image() | File() if (data := base64_of(part)) is not None:
             return [{"inlineData": {"mimeType": kind_of(part), "data": data}}]
+        case Native(provider=provider, body=body) if provider == OWN and NATIVE & body.keys():
+            return [body]
         case _:
             return []
 

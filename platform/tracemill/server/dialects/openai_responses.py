@@ -18,6 +18,7 @@ from tracemill.messages import (
     Image,
     Json,
     Message,
+    Native,
     Reasoning,
     Request,
     Response,
@@ -247,6 +248,8 @@ def _items(message: Message) -> list[Json]:
                 words = [{"type": "summary_text", "text": part.content}] if part.content else []
                 secret = thoughts.seal(part, OWN) or None
                 made.append({"type": "reasoning", "summary": words, "encrypted_content": secret})
+            case Native():
+                made += [part.body] if part.provider == OWN else []
     if said:
         role = "user" if message.role == "tool" else message.role
         spoken = {"type": "message", "role": role, "status": "completed", "content": said}
@@ -298,7 +301,7 @@ def _counted(body: Asked, before: tuple[Message, ...]) -> int:
     beside += [text for tool in body.tools or () for text in texts_in(tool.model_dump())]
     if body.text is not None and body.text.format is not None:
         beside += texts_in(body.text.format.json_schema)
-    return counted(body_of.conversation(body, before), beside, _IMAGE_TOKENS)
+    return counted(body_of.conversation(body, before, speaks=True), beside, _IMAGE_TOKENS)
 
 
 _ONE = "/v1/responses/{response_id}"

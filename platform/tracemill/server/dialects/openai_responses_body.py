@@ -16,6 +16,7 @@ from tracemill.messages import (
     Image,
     Json,
     Message,
+    Native,
     Part,
     Reasoning,
     Role,
@@ -25,7 +26,7 @@ from tracemill.messages import (
     ToolResult,
 )
 from tracemill.server.dialects import thoughts
-from tracemill.server.dialects.forms import Form, Loose, content_of, extra
+from tracemill.server.dialects.forms import Form, content_of, extra
 from tracemill.server.dialects.openai import file_of
 from tracemill.server.trouble import invalid
 
@@ -33,6 +34,10 @@ OWN = "openai"
 """Whose thoughts go as they are."""
 _OURS = re.compile(r"rs_[0-9a-f]{8}-")
 """Names of thoughts that the provider does not know: it has its own, sealed with them."""
+_KNOWN = frozenset(
+    {"message", "function_call", "function_call_output", "reasoning", "item_reference"}
+)
+_BY_MODEL = re.compile(r"_call$|^compaction$|^mcp_list_tools$")
 _LOGPROBS = "message.output_text.logprobs"
 _CHANGES_NOTHING = frozenset(
     {
@@ -42,7 +47,7 @@ _CHANGES_NOTHING = frozenset(
 )
 
 
-class Block(Loose):
+class Block(Form):
     """A part of a message, of a thought, or of a function's result."""
 
     type: str
@@ -55,17 +60,17 @@ class Block(Loose):
     filename: str | None = None
 
 
-class Item(Loose):
+class Item(Form):
     """A message, a thought, a function that was called, or its result."""
 
     type: str | None = None
     id: str | None = None
     role: Literal["user", "assistant", "system", "developer"] | None = None
-    content: str | list[Block] | None = None
+    content: str | list[Block] | list[Json] | Json | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
-    output: str | list[Block] | None = None
+    arguments: str | Json | None = None
+    output: str | list[Block] | list[Json] | Json | None = None
     summary: list[Block] | None = None
     encrypted_content: str | None = None
 
@@ -162,7 +167,7 @@ def asked(body: Body, before: tuple[Message, ...], *, speaks: bool) -> dict[str,
         more |= fields.pop("extra", {})
     return {
         "system": body.instructions or None,
-        "messages": conversation(body, before),
+        "messages": conversation(body, before, speaks=speaks),
         "max_output_tokens": body.max_output_tokens,
         "temperature": body.temperature,
         "top_p": body.top_p,
@@ -175,20 +180,23 @@ def asked(body: Body, before: tuple[Message, ...], *, speaks: bool) -> dict[str,
     }
 
 
-def conversation(body: Asked, before: tuple[Message, ...] = ()) -> tuple[Message, ...]:
-    """All messages. Raises `Trouble` (400) for what cannot be sent, and where there is none."""
+def conversation(
+    body: Asked, before: tuple[Message, ...] = (), *, speaks: bool
+) -> tuple[Message, ...]:
+    """All messages; `speaks` as of `asked`. Raises `Trouble` (400) for what cannot be sent, and where
+    there is none."""
     items = [Item(role="user", content=body.input)] if isinstance(body.input, str) else body.input
-    made = (*before, *_messages(items or ()))
+    made = (*before, *_messages(items or (), speaks))
     if not made:
         raise invalid("input: there is nothing to answer", "input")
     return made
 
 
-def _messages(items: Iterable[Item]) -> list[Message]:
+def _messages(items: Iterable[Item], speaks: bool) -> list[Message]:
     """Items as messages: what an assistant thinks, says and calls is one, and so are results."""
     made: list[tuple[Role, list[Part]]] = []
     for number, item in enumerate(items):
-        role, parts = _read(item, number)
+        role, parts = _read(item, number, speaks)
         spoken = any(isinstance(part, Text | Attached) for part in parts)
         goes_on = bool(made) and made[-1][0] == role and role in {"assistant", "tool"}
         if goes_on and not (spoken and _has_more(made[-1][1])):
@@ -203,19 +211,23 @@ def _has_more(parts: list[Part]) -> bool:
     return any(not isinstance(part, Reasoning) for part in parts)
 
 
-def _read(item: Item, number: int) -> tuple[Role, list[Part]]:
+def _read(item: Item, number: int, speaks: bool) -> tuple[Role, list[Part]]:
     where = f"input.{number}"
     match item.type:
         case None | "message" if item.role is not None:
             role: Role = "system" if item.role == "developer" else item.role
             return role, _blocks(item.content, f"{where}.content")
-        case "function_call" if item.call_id and item.name:
+        case "function_call" if item.call_id and item.name and not isinstance(item.arguments, dict):
             call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments or "")
             return "assistant", [call]
         case "function_call_output" if item.call_id and item.output is not None:
             return "tool", _result(item.call_id, item.output, f"{where}.output")
         case "reasoning":
             return "assistant", _thought(item)
+        case str(kind) if kind not in _KNOWN and (speaks or _BY_MODEL.search(kind)):
+            # What a model did that another provider cannot, that one is not told.
+            body = item.model_dump(by_alias=True, exclude_unset=True)
+            return "assistant", [Native(body=body, provider=OWN)]
         case _:
             raise invalid(
                 f"{where}: an item of the type {(item.type or 'message')[:40]!r} that can be sent "
@@ -225,13 +237,17 @@ def _read(item: Item, number: int) -> tuple[Role, list[Part]]:
             )
 
 
-def _blocks(content: str | list[Block] | None, where: str) -> list[Part]:
+def _blocks(content: str | list[Block] | list[Json] | Json | None, where: str) -> list[Part]:
     if isinstance(content, str):
         return [Text(content=content)] if content else []
+    if isinstance(content, dict):
+        raise invalid(f"{where}: it is a text or a list of parts", where)
     return [_part(block, where) for block in content or ()]
 
 
-def _part(block: Block, where: str) -> Part:
+def _part(block: Block | Json, where: str) -> Part:
+    if isinstance(block, dict):
+        raise invalid(f"{where}: a part needs a `type`", where)
     match block.type:
         case "input_text" | "output_text" | "text" if block.text is not None:
             return Text(content=block.text)
@@ -252,7 +268,7 @@ def _part(block: Block, where: str) -> Part:
             )
 
 
-def _result(call_id: str, output: str | list[Block], where: str) -> list[Part]:
+def _result(call_id: str, output: str | list[Block] | list[Json] | Json, where: str) -> list[Part]:
     """What a function gave back; pictures and files stand beside it."""
     if isinstance(output, str):
         return [ToolResult(id=call_id, response=output)]
@@ -264,7 +280,8 @@ def _result(call_id: str, output: str | list[Block], where: str) -> list[Part]:
 
 def _thought(item: Item) -> list[Part]:
     blocks = item.content if isinstance(item.content, list) and item.content else item.summary
-    words = "\n\n".join(block.text for block in blocks or () if block.text)
+    texts = (block.text for block in blocks or () if isinstance(block, Block))
+    words = "\n\n".join(filter(None, texts))
     made = thoughts.opened(words, item.encrypted_content, OWN)
     if made.id is None and made.provider in {None, OWN} and item.id and not _OURS.match(item.id):
         made = made.model_copy(update={"id": item.id})

@@ -9,6 +9,7 @@ from tracemill.messages import (
     Delta,
     FinishReason,
     Json,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -101,7 +102,9 @@ def items(
     for part in parts:
         match part:
             case Text():
-                deltas = [Delta(text=part.content)]
+                deltas = [Delta(text=part.content, cited=part.citations or None)]
+            case Native():
+                deltas = [Delta(native=part)]
             case Reasoning():
                 deltas = [Delta(reasoning=part.content, thought=part)]
             case ToolCall():
@@ -140,6 +143,10 @@ class Building:
             at = yield from self._message("output_text")
             self.items[at]["content"][0]["text"] += delta.text
             yield self._at(at, "output_text.delta", content_index=0, delta=delta.text, logprobs=[])
+        if cited := [each.body for each in delta.cited or () if each.provider == OWN]:
+            yield from self._cited(cited)
+        if delta.native is not None and delta.native.provider == OWN:
+            yield from self._whole(delta.native.body)
         if (call := delta.tool_call) is not None:
             yield from self._called(call)
 
@@ -190,6 +197,24 @@ class Building:
         self.items[at]["content"].append(dict(part))
         yield self._at(at, "content_part.added", content_index=0, part=part)
         return at
+
+    def _cited(self, annotations: list[Json]) -> Iterator[Json]:
+        """What the words that have come rest on; it ends their message, since its places are counted
+        from its beginning."""
+        at = yield from self._message("output_text")
+        for number, each in enumerate(annotations):
+            self.items[at]["content"][0]["annotations"].append(each)
+            told = {"content_index": 0, "annotation_index": number, "annotation": each}
+            yield self._at(at, "output_text.annotation.added", **told)
+        yield from self._end("completed")
+
+    def _whole(self, item: Json) -> Iterator[Json]:
+        """An item that only OpenAI has."""
+        yield from self._end("completed")
+        at = len(self.items)
+        self.items.append(item)
+        for kind in ("added", "done"):
+            yield {"type": f"response.output_item.{kind}", "output_index": at, "item": item}
 
     def _called(self, call: ToolCall) -> Iterator[Json]:
         """Calls stay open until the end: their pieces may come by turns."""

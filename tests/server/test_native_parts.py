@@ -1,0 +1,163 @@
+"""What only one provider has: it stays in the conversation with that provider, and others go without."""
+
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.llm.serving import Say, Seen, say
+from tests.server.conftest import World
+from tracemill.events import LlmCallFinished
+from tracemill.messages import Native, Text, parts_of
+
+CLAUDE, GPT, GEMINI = "claude-sonnet-5-5", "gpt-5.4-mini", "gemini-3-pro"
+ASKED: Any = {"role": "user", "content": "How is the sky?"}
+MORE: Any = {"role": "user", "content": "And now?"}
+CITED = {
+    "type": "web_search_result_location",
+    "url": "https://example.org/sky",
+    "title": "Sky",
+    "encrypted_index": "abc",
+    "cited_text": "Blue, says ann@example.org.",
+}
+SEARCHED: list[Any] = [
+    {
+        "type": "server_tool_use",
+        "id": "srvtoolu_1",
+        "name": "web_search",
+        "input": {"query": "sky"},
+    },
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+    {"type": "text", "text": "It is blue.", "citations": [CITED]},
+]
+SEARCH_CALL = {
+    "type": "web_search_call",
+    "id": "ws_1",
+    "status": "completed",
+    "action": {"type": "search", "query": "sky"},
+}
+ANNOTATION = {
+    "type": "url_citation",
+    "url": "https://example.org/sky",
+    "title": "Sky",
+    "start_index": 0,
+    "end_index": 11,
+}
+
+
+def claude_searches(seen: Seen) -> Say:
+    return say(
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": CLAUDE,
+            "content": SEARCHED,
+            "stop_reason": "pause_turn",
+            "usage": {"input_tokens": 5, "output_tokens": 7},
+        }
+    )
+
+
+def gpt_searches(seen: Seen) -> Say:
+    words = {"type": "output_text", "text": "It is blue.", "annotations": [ANNOTATION]}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [words]}
+    return say(
+        {
+            "id": "resp_1",
+            "object": "response",
+            "status": "completed",
+            "model": GPT,
+            "output": [SEARCH_CALL, message],
+            "usage": {"input_tokens": 5, "output_tokens": 7},
+        }
+    )
+
+
+def sent(world: World) -> Any:
+    return world.upstream.seen[-1].json
+
+
+def claude(world: World) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=world.url, api_key="none", max_retries=0)
+
+
+def gpt(world: World) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{world.url}/v1", api_key="none", max_retries=0)
+
+
+def answers(world: World, model: str, messages: Any) -> Any:
+    with claude(world) as sdk:
+        return sdk.messages.create(model=model, max_tokens=100, messages=messages)
+
+
+def test_a_turn_that_was_paused_goes_on_with_what_was_searched(world: World) -> None:
+    plays, world.upstream.answer = world.upstream.answer, claude_searches
+    made = answers(world, CLAUDE, [ASKED])
+    assert made.stop_reason == "pause_turn"
+    said = [block.to_dict() for block in made.content]
+    assert [block["type"] for block in said] == [block["type"] for block in SEARCHED]
+    assert said[2]["citations"] == [CITED]
+    world.upstream.answer = plays
+    answers(world, CLAUDE, [ASKED, {"role": "assistant", "content": made.content}, MORE])
+    assert sent(world)["messages"][1]["content"] == SEARCHED
+    for model in (GPT, GEMINI):
+        answers(world, model, [ASKED, {"role": "assistant", "content": made.content}, MORE])
+        assert "srvtoolu_1" not in str(sent(world))
+        assert "It is blue." in str(sent(world))
+
+
+def test_the_log_has_it_without_what_is_personal(world: World) -> None:
+    world.upstream.answer = claude_searches
+    answers(world, CLAUDE, [ASKED])
+    *_, last = world.server.log.read(kinds=["llm.call.finished"])
+    assert isinstance(last.event, LlmCallFinished)
+    search, _, words = parts_of(last.event.content)
+    assert isinstance(search, Native)
+    assert (search.provider, search.body) == ("anthropic", SEARCHED[0])
+    assert isinstance(words, Text)
+    assert words.citations[0].body["url"] == CITED["url"]
+    assert "ann@example.org" not in str(words)
+
+
+def test_what_a_user_gives_to_one_provider_another_does_not_get(world: World) -> None:
+    given: Any = [
+        {"type": "container_upload", "file_id": "file_1"},
+        {"type": "text", "text": "Sum it up."},
+    ]
+    answers(world, CLAUDE, [{"role": "user", "content": given}])
+    assert sent(world)["messages"][0]["content"] == given
+    with pytest.raises(anthropic.BadRequestError, match="container_upload"):
+        answers(world, GPT, [{"role": "user", "content": given}])
+
+
+def test_a_search_of_openais_stays_in_the_conversation(world: World) -> None:
+    world.upstream.answer = gpt_searches
+    with gpt(world) as sdk:
+        made = sdk.responses.create(model=GPT, input="How is the sky?")
+        search, message = (item.to_dict() for item in made.output)
+        assert search == SEARCH_CALL
+        assert message["content"][0]["annotations"] == [ANNOTATION]  # pyright: ignore[reportIndexIssue, reportArgumentType]
+        kept = sdk.responses.retrieve(made.id)
+        assert [item.to_dict() for item in kept.output] == [search, message]
+        sdk.responses.create(model=GPT, input="And now?", previous_response_id=made.id)
+        assert sent(world)["input"][1] == SEARCH_CALL
+        again: Any = [ASKED, *(item.to_dict() for item in made.output), MORE]
+        sdk.responses.create(model=GPT, input=again)
+        assert sent(world)["input"][1] == SEARCH_CALL
+        assert [item.get("role") for item in sent(world)["input"]] == [
+            *("user", None, "assistant", "user")
+        ]
+        listed = sdk.responses.input_items.list(made.id)
+        assert len(listed.data) == 1
+
+
+def test_what_was_run_for_openai_another_provider_is_not_told(world: World) -> None:
+    with gpt(world) as sdk:
+        asked: Any = [ASKED, SEARCH_CALL, MORE]
+        sdk.responses.create(model=CLAUDE, input=asked)
+        assert "ws_1" not in str(sent(world))
+        run: Any = {"type": "shell_call_output", "call_id": "c1", "output": [{"stdout": "x"}]}
+        with pytest.raises(openai.BadRequestError, match="shell_call_output"):
+            sdk.responses.create(model=CLAUDE, input=[ASKED, run])
