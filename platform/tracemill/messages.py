@@ -87,6 +87,8 @@ class ToolCall(Value):
     """JSON text, as the model wrote it: it may be broken where an answer was cut."""
     signature: str | None = None
     """What the provider wants back with it (Gemini's thought signature)."""
+    custom: bool = Field(default=False, exclude_if=lambda custom: not custom)
+    """True where `arguments` is any text, and the tool one that is made so (OpenAI's custom tools)."""
 
 
 class ToolResult(Value):

@@ -114,6 +114,43 @@ def test_openais_responses(recorded: Recorded, world: World) -> None:
     assert here == there
 
 
+def completions(url: str, stream: bool) -> list[Json]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as sdk:
+        asked: Any = {"model": "gpt-5.4-mini", "messages": HELLO}
+        if not stream:
+            made = sdk.chat.completions.create(**asked)
+            return [_choice(plain(each.to_dict(warnings=False))) for each in made.choices[:1]]
+        try:
+            with sdk.chat.completions.stream(**asked) as live:
+                made = live.get_final_completion()
+        except openai.LengthFinishReasonError:
+            return [{"finish": "length"}]
+        return [_choice(plain(each.to_dict(warnings=False))) for each in made.choices[:1]]
+
+
+def _choice(choice: Json) -> Json:
+    message = choice["message"]
+    calls = [call.get("function") or call["custom"] for call in message.get("tool_calls", ())]
+    for call in calls:
+        call.pop("parsed_arguments", None)
+    told = {each: message.get(each) for each in ("content", "refusal", "annotations")}
+    return {**told, "calls": calls, "finish": choice["finish_reason"]}
+
+
+# A function that is asked for in the words of 2023 is a tool call here.
+CHATS = [
+    each
+    for each in chosen("openai", "v1.chat.completions")
+    if b'"finish_reason": "function_call"' not in each.body
+]
+
+
+@pytest.mark.parametrize("recorded", CHATS, ids=name)
+def test_openais_chat(recorded: Recorded, world: World) -> None:
+    there, here = (completions(url, recorded.is_stream) for url in plays(world, recorded))
+    assert here == there
+
+
 def geminis(url: str, stream: bool) -> tuple[list[Json], Json]:
     options = types.HttpOptions(base_url=url)
     asked: Any = {"model": "gemini-3-pro", "contents": "Say hello."}

@@ -137,6 +137,7 @@ def _called(call: Json, index: int) -> ToolCall:
         id=text(call.get("id")) or f"call_{index}",
         name=text(function.get("name")),
         arguments=text(arguments),
+        custom=bool(obj(call.get("custom"))) and not obj(call.get("function")),
     )
 
 
@@ -252,7 +253,7 @@ class _Called:
     def whole(self) -> Json:
         """The call as an answer in one piece has it."""
         function = {"name": self.first.name, "arguments": "".join(self.pieces)}
-        return {"id": self.first.id, "function": function}
+        return {"id": self.first.id, "custom" if self.first.custom else "function": function}
 
 
 def fold(provider: Provider) -> Fold:

@@ -121,6 +121,9 @@ def _assistant(parts: tuple[Part, ...], think: Think | None) -> Json:
 
 
 def _call(call: ToolCall) -> Json:
+    if call.custom:
+        given = {"name": call.name, "input": call.arguments}
+        return {"type": "custom", "id": call.id, "custom": given}
     function = {"name": call.name, "arguments": call.arguments or "{}"}
     return {"type": "function", "id": call.id, "function": function}
 

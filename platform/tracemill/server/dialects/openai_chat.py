@@ -137,12 +137,18 @@ async def _pieces(going: Going, live: Live, *, with_usage: bool) -> AsyncGenerat
 
     numbers: dict[str, int] = {}
     try:
-        yield chunk({"role": "assistant", "content": "", "refusal": None})
+        begins: Json | None = {"role": "assistant", "content": "", "refusal": None}
         async with aclosing(live.deltas()) as deltas:
             async for delta in deltas:
                 if piece := _delta(delta, numbers):
+                    if begins is not None:
+                        # A message that only calls has no content, not an empty one.
+                        yield chunk(begins | ({"content": None} if delta.tool_call else {}))
+                        begins = None
                     yield chunk(piece)
         response = live.response
+        if begins is not None:
+            yield chunk(begins)
         refused = response.refusal is not None and not response.text
         yield b"".join(
             [
@@ -168,10 +174,11 @@ def _delta(delta: Delta, numbers: dict[str, int]) -> Json:
     if (call := delta.tool_call) is not None:
         begins = call.id not in numbers
         number = numbers.setdefault(call.id, len(numbers))
-        piece: Json = {"index": number, "function": {"arguments": call.arguments}}
+        kind, field = ("custom", "input") if call.custom else ("function", "arguments")
+        piece: Json = {"index": number, kind: {field: call.arguments}}
         if begins:
-            piece |= {"id": call.id, "type": "function"}
-            piece["function"]["name"] = call.name
+            piece |= {"id": call.id, "type": kind}
+            piece[kind]["name"] = call.name
         made["tool_calls"] = [piece]
     return made
 
@@ -186,6 +193,9 @@ def head(call_id: str, kind: str, model: str) -> Json:
 
 
 def _call(call: ToolCall) -> Json:
+    if call.custom:
+        given = {"name": call.name, "input": call.arguments}
+        return {"id": call.id, "type": "custom", "custom": given}
     function = {"name": call.name, "arguments": call.arguments or "{}"}
     return {"id": call.id, "type": "function", "function": function}
 

@@ -65,10 +65,16 @@ class Function(Loose):
     arguments: str = ""
 
 
+class Custom(Loose):
+    name: str
+    input: str = ""
+
+
 class Called(Loose):
     id: str
     type: str = "function"
-    function: Function
+    function: Function | None = None
+    custom: Custom | None = None
 
 
 class Turn(Loose):
@@ -222,15 +228,23 @@ def _message(turn: Turn, number: int) -> Message:
         thought.append(Reasoning(content=turn.reasoning_content))
     if not turn.tool_calls and not thought:
         return Message(role=role, content=content)  # pyright: ignore[reportArgumentType]
-    calls: list[Part] = [
-        ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-        for call in turn.tool_calls or ()
-    ]
+    calls: list[Part] = [_called(call, number) for call in turn.tool_calls or ()]
     words: list[Part] = [Text(content=content)] if isinstance(content, str) and content else []
     return Message(
         role="assistant",
         content=(*thought, *(words if isinstance(content, str) else content), *calls),
     )
+
+
+def _called(call: Called, number: int) -> ToolCall:
+    if call.function is not None:
+        made = call.function
+        return ToolCall(id=call.id, name=made.name, arguments=made.arguments)
+    if call.custom is not None:
+        made = call.custom
+        return ToolCall(id=call.id, name=made.name, arguments=made.input, custom=True)
+    where = f"messages.{number}.tool_calls"
+    raise invalid(f"{where}: a call needs its `function` or its `custom` tool", where)
 
 
 def _content(turn: Turn, number: int) -> str | tuple[Part, ...]:
