@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import anthropic
+import cohere
+import httpx
 import openai
 import pytest
 from google import genai
@@ -176,6 +178,39 @@ def geminis(url: str, stream: bool) -> tuple[list[Json], Json]:
         names = ("grounding_metadata", "url_context_metadata", "citation_metadata")
         beside |= {each: told[each] for each in names if told.get(each)}
     return parts, beside
+
+
+def coheres(url: str, stream: bool, tools: Any) -> tuple[list[Json], Any]:
+    with httpx.Client(timeout=30) as http:
+        sdk = cohere.ClientV2(api_key="none", base_url=url, httpx_client=http)
+        asked: Any = {"model": "command-a", "messages": HELLO, "tools": tools}
+        if not stream:
+            message = plain(sdk.chat(**asked).message.dict())
+            return message.get("content", []), message.get("citations", [])
+        told = [plain(each.dict()) for each in sdk.chat_stream(**asked)]
+    blocks: list[Json] = []
+    cited: list[Json] = []
+    for each in told:
+        message = each.get("delta", {}).get("message", {})
+        match each["type"]:
+            case "content-start":
+                blocks.append({"type": message["content"]["type"], "text": ""})
+            case "content-delta":
+                content = message.get("content", {})
+                blocks[-1]["text"] += content.get("text") or content.get("thinking") or ""
+            case "citation-start":
+                cited.append(message["citations"])
+            case _:
+                pass
+    return [block for block in blocks if block["text"]], cited
+
+
+@pytest.mark.parametrize("recorded", chosen("cohere", "v2.chat"), ids=name)
+def test_cohere(recorded: Recorded, world: World) -> None:
+    look: Any = {"name": "look", "parameters": {"type": "object", "properties": {}}}
+    tools: Any = [{"type": "function", "function": look}] if b"tool-plan" in recorded.body else None
+    there, here = (coheres(url, recorded.is_stream, tools) for url in plays(world, recorded))
+    assert here == there
 
 
 # An array, as a stream without events is, the SDK does not read.

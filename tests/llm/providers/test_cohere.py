@@ -15,7 +15,7 @@ from tests.llm.recorded import Recorded, needs_recordings, recordings
 from tracemill.errors import CallFailed
 from tracemill.llm.providers import PROVIDERS, Ranked, Reply, cohere
 from tracemill.llm.sse import Decoder, Event
-from tracemill.messages import Delta, Reasoning, Text, ToolCall, Usage
+from tracemill.messages import Delta, Native, Reasoning, Text, ToolCall, Usage
 
 COHERE = PROVIDERS["cohere"]
 RECORDED = [r for r in recordings("cohere") if r.expected]
@@ -108,7 +108,10 @@ def test_calls_keep_their_ids_and_what_is_billed_is_kept_apart() -> None:
         (
             Reasoning(content="I will f.", id="tool_plan"),
             Reasoning(content="Hm."),
-            Text(content="So."),
+            Text(
+                content="So.",
+                citations=(Native(body={"start": 0, "end": 2, "text": "So"}),),
+            ),
             ToolCall(id="f_1", name="f", arguments='{"a":1}'),
         ),
         "tool_call",
@@ -186,11 +189,12 @@ STREAM = sse(
     {"type": "something-new", "delta": 3},
     {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL", "usage": BILLED}},
 )
+CITED = Native(body={"start": 0, "end": 4, "text": "eins"})
 STREAMED = Reply(
     (
         Reasoning(content="I will look.", id="tool_plan"),
         Reasoning(content="Hm\u2028hm"),
-        Text(content="eins zwei 🙂"),
+        Text(content="eins zwei 🙂", citations=(CITED,)),
         ToolCall(id="a", name="f", arguments='{"x": 1}'),
         ToolCall(id="b", name="g", arguments=""),
     ),
@@ -212,6 +216,7 @@ def test_a_stream_reads_the_same_however_it_is_cut(cuts: list[int], done: bool) 
     assert "".join(d.reasoning for d in deltas) == "I will look.Hm\u2028hm"
     calls = [(d.tool_call.id, d.tool_call.arguments) for d in deltas if d.tool_call]
     assert calls == [("a", ""), ("a", '{"x"'), ("a", ": 1}"), ("b", "")]
+    assert deltas[-1] == Delta(cited=(CITED,))
 
 
 def test_a_cut_stream_is_not_done_and_keeps_what_came() -> None:

@@ -18,6 +18,7 @@ from tracemill.messages import (
     Delta,
     FinishReason,
     Json,
+    Native,
     Part,
     Reasoning,
     Text,
@@ -68,6 +69,8 @@ def read(body: Any, provider: Provider) -> Reply:
         fold.block(block)
     for number, call in enumerate(objects(message.get("tool_calls"))):
         fold.call(number, call)
+    for citation in objects(message.get("citations")):
+        fold.cite(citation)
     fold.end(said)
     return fold.reply()
 
@@ -84,6 +87,7 @@ class Fold:
         self._runs: dict[str, list[Part]] = {}
         self._id = self._finish = self._refusal = ""
         self._usage: Usage | None = None
+        self._cited: list[Native] = []
         self.done = False
         """Whether Cohere has said that the message has ended."""
 
@@ -107,8 +111,12 @@ class Fold:
                 told = message.get("tool_calls")
                 call = next(iter(objects(told)), obj(told))
                 return self.call(count(said.get("index")), call)
+            case "citation-start":
+                told = message.get("citations")
+                self.cite(next(iter(objects(told)), obj(told)))
             case "message-end":
                 self.end(delta)
+                return [Delta(cited=tuple(self._cited))] if self._cited else []
             case _:
                 pass
         return []
@@ -146,6 +154,10 @@ class Fold:
         words = piece.content
         return [Delta(text=words) if isinstance(piece, Text) else Delta(reasoning=words)]
 
+    def cite(self, citation: Json) -> None:
+        """What some of the words rest on; their places are counted in the whole text."""
+        self._cited.append(Native(body=citation))
+
     def end(self, said: Json) -> None:
         """Why it stopped, and what it took."""
         self.done = True
@@ -155,8 +167,13 @@ class Fold:
 
     def reply(self) -> Reply:
         """What has arrived so far; Cohere does not say which model wrote it."""
+        parts = [_whole(pieces) for pieces in self._runs.values()]
+        for place, part in enumerate(parts):
+            if isinstance(part, Text) and self._cited:
+                parts[place] = part.model_copy(update={"citations": tuple(self._cited)})
+                break
         return Reply(
-            parts=tuple(_whole(pieces) for pieces in self._runs.values()),
+            parts=tuple(parts),
             finish_reason=_FINISH.get(self._finish, "other"),
             raw_finish_reason=self._finish or None,
             response_model="",

@@ -1,6 +1,6 @@
 """Cohere's chat (v2): answers whole and in pieces."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +12,7 @@ from tracemill.messages import (
     Delta,
     FinishReason,
     Json,
+    Native,
     Reasoning,
     Request,
     Response,
@@ -64,6 +65,9 @@ def told(response: Response) -> Json:
         message["content"] = blocks
     elif response.refusal:
         message["content"] = [{"type": "text", "text": response.refusal}]
+    texts = (part for part in response.parts if isinstance(part, Text))
+    if cited := [body for part in texts for body in _own(part.citations)]:
+        message["citations"] = cited
     made: Json = {
         "id": response.call_id,
         "finish_reason": finish(response),
@@ -76,6 +80,10 @@ def told(response: Response) -> Json:
             for token in response.logprobs
         ]
     return made
+
+
+def _own(citations: Iterable[Native]) -> list[Json]:
+    return [each.body for each in citations if each.provider == COHERE.provider]
 
 
 def _block(part: Any) -> Json | None:
@@ -159,6 +167,9 @@ class _Blocks:
             yield from self._content("thinking", delta.reasoning)
         if delta.text:
             yield from self._content("text", delta.text)
+        for number, each in enumerate(_own(delta.cited or ())):
+            yield _event("citation-start", index=number, delta={"message": {"citations": each}})
+            yield _event("citation-end", index=number)
         if (call := delta.tool_call) is not None:
             yield from self._call(call)
 
