@@ -46,33 +46,35 @@ ANNOTATION = {
 }
 
 
+CLAUDE_SEARCHED: Any = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": CLAUDE,
+    "content": SEARCHED,
+    "stop_reason": "pause_turn",
+    "usage": {"input_tokens": 5, "output_tokens": 7},
+}
+WORDS = {"type": "output_text", "text": "It is blue.", "annotations": [ANNOTATION]}
+GPT_SEARCHED: Any = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "model": GPT,
+    "output": [
+        SEARCH_CALL,
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": [WORDS]},
+    ],
+    "usage": {"input_tokens": 5, "output_tokens": 7},
+}
+
+
 def claude_searches(seen: Seen) -> Say:
-    return say(
-        {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "model": CLAUDE,
-            "content": SEARCHED,
-            "stop_reason": "pause_turn",
-            "usage": {"input_tokens": 5, "output_tokens": 7},
-        }
-    )
+    return say(CLAUDE_SEARCHED)
 
 
 def gpt_searches(seen: Seen) -> Say:
-    words = {"type": "output_text", "text": "It is blue.", "annotations": [ANNOTATION]}
-    message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [words]}
-    return say(
-        {
-            "id": "resp_1",
-            "object": "response",
-            "status": "completed",
-            "model": GPT,
-            "output": [SEARCH_CALL, message],
-            "usage": {"input_tokens": 5, "output_tokens": 7},
-        }
-    )
+    return say(GPT_SEARCHED)
 
 
 def sent(world: World) -> Any:
@@ -161,3 +163,25 @@ def test_what_was_run_for_openai_another_provider_is_not_told(world: World) -> N
         run: Any = {"type": "shell_call_output", "call_id": "c1", "output": [{"stdout": "x"}]}
         with pytest.raises(openai.BadRequestError, match="shell_call_output"):
             sdk.responses.create(model=CLAUDE, input=[ASKED, run])
+
+
+def test_a_picture_that_was_made_is_given_whole_and_logged_as_a_digest(world: World) -> None:
+    made = {"type": "image_generation_call", "id": "ig_1", "status": "completed"}
+    whole = {**made, "result": "aGVsbG8g" * 20_000}
+    world.upstream.answer = lambda seen: say({**GPT_SEARCHED, "output": [whole]})
+    with gpt(world) as sdk:
+        answer = sdk.responses.create(model=GPT, input="Draw the sky.")
+        assert answer.output[0].to_dict() == whole
+        (kept,) = (item.to_dict() for item in sdk.responses.retrieve(answer.id).output)
+        assert str(kept["result"]).startswith("sha256=")
+        with pytest.raises(openai.BadRequestError, match="not in the log"):
+            sdk.responses.create(model=GPT, input="Larger.", previous_response_id=answer.id)
+
+
+def test_what_is_cited_is_read_for_personal_data_too(world: World) -> None:
+    only_words = {**CLAUDE_SEARCHED, "content": SEARCHED[2:]}
+    world.upstream.answer = lambda seen: say(only_words)
+    assert answers(world, CLAUDE, [ASKED]).content[0].citations[0].cited_text == CITED["cited_text"]
+    *_, last = world.server.log.read(kinds=["llm.call.finished"])
+    assert "example.org/sky" in str(last.event)
+    assert "ann@example.org" not in str(last.event)

@@ -13,9 +13,10 @@ from tracemill.analysis.called import placed
 from tracemill.errors import UsageError
 from tracemill.events import LlmCall, LlmCallAborted, LlmCallFailed, LlmCallFinished, LlmCallStarted
 from tracemill.llm.providers import PROVIDERS
+from tracemill.llm.redaction import is_digest
 from tracemill.llm.trained import is_trained
 from tracemill.log.rows import recorded
-from tracemill.messages import Asked, Attached, Request, Usage, text_of
+from tracemill.messages import Asked, Request, Usage, text_of
 from tracemill.pii import KINDS
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _why_not(events: Sequence[Any]) -> str | None:
     if not started.messages:
         return "no messages in the log"
     parts = [part for message in started.messages for part in message.parts]
-    if any(isinstance(part, Attached) and ";sha256=" in part.uri for part in parts):
+    if any(map(is_digest, parts)):
         return "it holds a picture or a file, of which the log keeps the digest alone"
     return None
 

@@ -17,6 +17,7 @@ from tracemill.llm.injection import signs
 from tracemill.llm.providers import Reply
 from tracemill.llm.redaction import (
     Redactor,
+    answer_by_digest,
     changed,
     data_uris_by_digest,
     said,
@@ -111,14 +112,14 @@ def check_input(guard: Guard | None, request: Request) -> Input:
 def check_output(guard: Guard | None, request: Request, reply: Reply) -> Output:
     """Hold an answer against the rules; never raises. Without a guard there are none."""
     if guard is None:
-        return Output(reply, reply, (), None, ())
+        return Output(reply, answer_by_digest(reply), (), None, ())
     decisions: list[Decision] = []
     reply, problems = _against_schema(guard, request, reply, decisions)
     blocked = _blocked_terms(guard, reply, decisions)
-    logged = reply
+    logged = answer_by_digest(reply)
     if guard.redact != "off" and not _says_nothing_personal(reply):
         redactor = Redactor()
-        logged = redactor.reply(reply)
+        logged = redactor.reply(logged)
         _tell_redacted("output", redactor.counts, "in the log", decisions)
     return Output(reply, logged, tuple(decisions), blocked, problems)
 
@@ -165,7 +166,8 @@ def _harmless(guard: Guard, request: Request) -> bool:
 
 def _says_nothing_personal(reply: Reply) -> bool:
     return reply.refusal is None and all(
-        isinstance(part, Text) and not pii.find(part.content) for part in reply.parts
+        isinstance(part, Text) and not part.citations and not pii.find(part.content)
+        for part in reply.parts
     )
 
 

@@ -8,9 +8,9 @@ import binascii
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from tracemill import pii
@@ -33,6 +33,9 @@ from tracemill.messages import (
 
 Change = Callable[[str], str]
 _SHORT = 2_000
+_LONGEST_TEXT = 64 * 1024
+"""Of what only a provider has, in the log."""
+_DIGEST = "sha256="
 
 
 class Redactor:
@@ -230,14 +233,67 @@ def data_uris_by_digest(request: Request) -> Request:
 
     The digest is of its bytes. Other references stay.
     """
-    if not any(_is_data(part) for message in request.messages for part in _pieces(message)):
+    if all(isinstance(message.content, str) for message in request.messages):
         return request
-    return request.model_copy(
-        update={"messages": _parts_changed(request, _by_digest, lambda text: text)}
-    )
+    messages = _parts_changed(request, _by_digest, lambda text: text)
+    if all(a is b for a, b in zip(_all(messages), _all(request.messages), strict=True)):
+        return request
+    return request.model_copy(update={"messages": messages})
+
+
+def _all(messages: Iterable[Message]) -> Iterator[str | Part]:
+    return (part for message in messages for part in _pieces(message))
+
+
+def answer_by_digest(reply: Reply) -> Reply:
+    """The answer with digests in place of pictures and files, as `data_uris_by_digest`, and of what
+    is longest of what only its provider has, such as a picture that it made."""
+    parts = tuple(map(_by_digest, reply.parts))
+    return reply if parts == reply.parts else reply._replace(parts=parts)
+
+
+def is_digest(part: Part) -> bool:
+    """Whether the log has a digest in place of the part, or of something in it."""
+    match part:
+        case Image() | File():
+            return ";sha256=" in part.uri[:100]
+        case Native():
+            return any(text.startswith(_DIGEST) for text in _texts_within(part.body))
+        case _:
+            return False
+
+
+def _texts_within(value: Any) -> Iterator[str]:
+    """Every text that is a value in JSON."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for each in cast(Json, value).values():
+                yield from _texts_within(each)
+        case list():
+            for each in cast(list[Any], value):
+                yield from _texts_within(each)
+        case _:
+            pass
+
+
+def _shortened(value: Any) -> Any:
+    match value:
+        case str() if len(value) > _LONGEST_TEXT:
+            return _DIGEST + hashlib.sha256(value.encode(errors="replace")).hexdigest()
+        case dict():
+            return {name: _shortened(each) for name, each in cast(Json, value).items()}
+        case list():
+            return [_shortened(each) for each in cast(list[Any], value)]
+        case _:
+            return value
 
 
 def _by_digest(part: Part) -> Part:
+    if isinstance(part, Native):
+        is_long = any(len(text) > _LONGEST_TEXT for text in _texts_within(part.body))
+        return part.model_copy(update={"body": _shortened(part.body)}) if is_long else part
     if not isinstance(part, Attached) or not _is_data(part):
         return part
     head, comma, data = part.uri.partition(",")

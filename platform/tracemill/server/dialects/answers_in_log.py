@@ -19,8 +19,9 @@ from tracemill.events import (
     LlmCallFinished,
     LlmCallStarted,
 )
+from tracemill.llm.redaction import is_digest
 from tracemill.log import EventLog
-from tracemill.messages import Asked, Attached, Message
+from tracemill.messages import Asked, Message, parts_of
 from tracemill.server.trouble import Trouble, missing
 
 PREFIX = "resp_"
@@ -120,15 +121,16 @@ def _read(log: EventLog, call_id: str) -> Kept | None:
         instead = log.arrow(_IN_PLACE_OF, [call_id]).column("call_id").to_pylist()
         if instead and (found := _read(log, str(instead[0]))):
             return found
-    return Kept(begin, end, _is_redacted(log, call_id, begin))
+    return Kept(begin, end, _is_redacted(log, call_id, begin, end))
 
 
-def _is_redacted(log: EventLog, call_id: str, begin: LlmCallStarted) -> bool:
+def _is_redacted(log: EventLog, call_id: str, begin: LlmCallStarted, end: _ENDS | None) -> bool:
     decided = (recorded.event for recorded in log.read(stream=f"guard:{call_id}"))
     if any(isinstance(each, GuardDecided) and each.action == "redacted" for each in decided):
         return True
-    parts = (part for message in begin.messages for part in message.parts)
-    return any(isinstance(part, Attached) and ";sha256=" in part.uri[:100] for part in parts)
+    asked = (part for message in begin.messages for part in message.parts)
+    said = parts_of(end.content) if isinstance(end, LlmCallFinished) else ()
+    return any(map(is_digest, (*asked, *said)))
 
 
 def _id_of(name: str, prefix: str) -> str | None:
