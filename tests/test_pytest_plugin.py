@@ -23,7 +23,11 @@ def test_echo(llm):
     right = len(llm.calls) < {right}
     assert llm.generate("hello").text == ("hello" if right else "nothing")
 """
-ARGS = ("--strict-markers", "--llm-warehouse=warehouse", "-p", "no:cacheprovider", "-Werror")
+# Without schemathesis, which every run would load and rewrite anew: a second each.
+ARGS = (
+    *("--strict-markers", "--llm-warehouse=warehouse", "-p", "no:cacheprovider", "-Werror"),
+    *("-p", "no:schemathesis"),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
