@@ -52,6 +52,8 @@ class _Session:
     knows_prices: bool = False
     sums: "sums.Split | None" = None
     known: set[str] = field(default_factory=set[str])
+    """Its views."""
+    macros: set[str] = field(default_factory=set[str])
 
 
 class Reader:
@@ -177,6 +179,9 @@ class Reader:
             paths = [segments.segment_path(self._journal.folder, s) for s in snapshot.live]
             session.sums = sums.split(paths, load(self._prices), until)
             views.show_sums(session.connection, *session.sums, tail="tail", until=until)
+        if uncalled := views.called_for(query) - session.macros:
+            views.create_macros(session.connection, uncalled)
+            session.macros |= uncalled
         if missing := views.asked_for(query) - session.known:
             views.create_questions(session.connection, missing)
             session.known |= missing
@@ -211,10 +216,7 @@ class Reader:
         if duckdb.__version__.startswith("1."):
             # It pushes filters of joins into the tail that its Arrow scan then refuses.
             connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
-        views.show(connection, [])
-        views.show_sums(connection, [], [])
         views.show_prices(connection, None)
-        views.create_macros(connection)
         connection.execute("SET allowed_directories = ?", [[f"{path}/" for path in readable]])
         # From here on, opening journal.db (which would drop our locks on it) is refused.
         connection.execute("SET enable_external_access = false")

@@ -110,5 +110,5 @@ def _last(file: Path) -> int:
 @cache
 def _mark(prices: Table) -> str:
     """Differs when the same file would give other sums."""
-    texts = [views.macros(), *views.sums().values(), *views.SUMMED, prices.snapshot]
+    texts = [*views.macros().values(), *views.sums().values(), *views.SUMMED, prices.snapshot]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]

@@ -31,6 +31,8 @@ _SUMS = Path(__file__).parent / "sums"
 _MACROS = Path(__file__).parent / "macros.sql"
 _SHOWN = ", ".join(name for name in COLUMNS if name != "digest")
 _MACROS_OF_PRICES = ("rates_among", "calls_priced", "costs_among", "spent_by", "reprice")
+_CREATE_MACRO = re.compile(r"^(?=CREATE MACRO )", re.MULTILINE)
+_CALLED = re.compile(r"\b(\w+)\(")
 _READ_FROM = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 _NOTHING = (
     "SELECT "
@@ -70,9 +72,10 @@ def sums() -> dict[str, str]:
 
 
 @cache
-def macros() -> str:
-    """The functions that views share, as SQL."""
-    return _MACROS.read_text(encoding="utf-8")
+def macros() -> dict[str, str]:
+    """Name of a function that views share to its SQL, in the order in which they can be created."""
+    _, *texts = _CREATE_MACRO.split(_MACROS.read_text(encoding="utf-8"))
+    return {text.partition("(")[0].removeprefix("CREATE MACRO "): text for text in texts}
 
 
 @cache
@@ -167,6 +170,17 @@ def asked_for(query: str) -> frozenset[str]:
     return frozenset[str]().union(*named)
 
 
+def called_for(query: str) -> frozenset[str]:
+    """The functions that a query, or a view that it may name, calls. To create those that views of
+    costs need takes longer than most questions."""
+    lower = query.lower()
+    if any(word in lower for word in _CATALOGUES):
+        return frozenset(macros())
+    named = (called for name, called in _calling().items() if name in lower)
+    viewed = (_called_by_view()[name] for name in asked_for(query))
+    return frozenset[str]().union(*named, *viewed)
+
+
 _CATALOGUES = ("duckdb_", "information_schema", "pg_catalog", "sqlite_master", "show", "describe")
 
 
@@ -177,6 +191,27 @@ def _standing_on() -> dict[str, frozenset[str]]:
     for name, query in _all().items():
         known[name] = frozenset({name}).union(*(known[other] for other in read_by(query, known)))
     return known
+
+
+@cache
+def _calling() -> dict[str, frozenset[str]]:
+    """Name of a function to the functions that it needs, itself among them."""
+    known: dict[str, frozenset[str]] = {}
+    for name, text in macros().items():
+        others = (known[other] for other in _CALLED.findall(text) if other in known)
+        known[name] = frozenset({name}).union(*others)
+    return known
+
+
+@cache
+def _called_by_view() -> dict[str, frozenset[str]]:
+    known = _calling()
+    return {
+        name: frozenset[str]().union(
+            *(known[each] for each in _CALLED.findall(query) if each in known)
+        )
+        for name, query in _all().items()
+    }
 
 
 @cache
@@ -198,9 +233,13 @@ def create_questions(
             connection.execute(f"CREATE VIEW {name} AS {query}")
 
 
-def create_macros(connection: "duckdb.DuckDBPyConnection") -> None:
-    """Create the functions that views share."""
-    connection.execute(macros())
+def create_macros(
+    connection: "duckdb.DuckDBPyConnection", wanted: Collection[str] | None = None
+) -> None:
+    """Create these functions that views share, or all."""
+    for name, text in macros().items():
+        if wanted is None or name in wanted:
+            connection.execute(text)
 
 
 def write_catalogue(path: Path, files: Sequence[Path], prices: Table) -> None:
@@ -270,7 +309,7 @@ def _copied(path: Path, aside: Path, files: Sequence[Path], made_by: str) -> boo
 def _made_by(prices: Table) -> str:
     """A digest of all that is in a catalogue besides the names of segments."""
     texts = [
-        macros(),
+        *macros().values(),
         *_all().values(),
         *COLUMNS,
         prices.snapshot,
