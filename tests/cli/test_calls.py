@@ -25,7 +25,7 @@ from tracemill.events import (
     LlmCallStarted,
     new_id,
 )
-from tracemill.messages import Reasoning, Text, Tool, ToolCall, ToolResult
+from tracemill.messages import File, Native, Reasoning, Text, Tool, ToolCall, ToolResult
 
 STEERING = "\x1b[2J\x1b]0;gone\x07 \u202egnp.exe\x9b1m"
 MORNING = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -270,6 +270,24 @@ Feedback
     # Seen from the call that failed, the chain is the same.
     (other,) = run("call", before, "--json").lines
     assert other["fallbacks"] == told["fallbacks"]
+
+
+def test_what_only_a_provider_has_and_files_are_told_in_a_line_each(
+    run: Run, log: EventLog
+) -> None:
+    report = File(uri="https://example.org/report.pdf", name="report.pdf")
+    found = {"type": "web_search_tool_result", "content": "x" * 1_000}
+    asked, end = model_call()
+    assert isinstance(asked, LlmCallStarted)
+    assert isinstance(end, LlmCallFinished)
+    asked = asked.model_copy(update={"messages": (Message(role="user", content=(report,)),)})
+    end = end.model_copy(update={"content": (Native(body=found), Text(content="It is."))})
+    log.append([asked, end])
+    lines = run("call", asked.call_id).out.splitlines()
+    assert "  user: (file report.pdf) https://example.org/report.pdf" in lines
+    (native,) = (line for line in lines if "web_search_tool_result" in line)
+    assert native.endswith("xxx...")
+    assert len(native) < 600
 
 
 def test_a_cached_a_failed_and_a_running_call_have_their_stories(run: Run, log: EventLog) -> None:

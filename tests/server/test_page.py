@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tests.llm.serving import Server, say
 from tests.server.browser import browsing
 from tests.server.running import Running
+from tracemill.events import LlmCallFinished, LlmCallStarted, new_id
+from tracemill.messages import File, Message, Native, Usage
 
 CHAT = "/v1/chat/completions"
 PAGES = ("/", "/calls", "/costs", "/failures", "/jobs", "/keys", "/docs")
@@ -48,6 +51,30 @@ def test_what_models_and_people_write_is_shown_not_run(filled: Running) -> None:
         assert "<script>alert" not in answer.text
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
         assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_call_shows_files_and_what_only_its_provider_has(server: Running) -> None:
+    ids: Any = {"call_id": new_id(), "provider": "anthropic", "request_model": "claude-sonnet-5-5"}
+    report = File(uri=f"data:application/pdf;sha256={'0' * 64}", name="<report>.pdf")
+    search = Native(body={"type": "server_tool_use", "input": {"query": "<b>sky"}})
+    server.log.append(
+        [
+            LlmCallStarted(messages=(Message(role="user", content=(report,)),), **ids),
+            LlmCallFinished(
+                response_model="claude-sonnet-5-5",
+                content=(search, Native(body={"no": "type"}, provider="anthropic")),
+                finish_reasons=("pause",),
+                usage=Usage(),
+                latency_ms=1,
+                **ids,
+            ),
+        ]
+    )
+    text = httpx.get(f"{server.url}/calls/{ids['call_id']}", timeout=30).text
+    assert "[&lt;report&gt;.pdf]" in text
+    assert "(server_tool_use) {" in text
+    assert "&lt;b&gt;sky" in text
+    assert "(anthropic) {" in text
 
 
 def test_calls_are_filtered(filled: Running) -> None:

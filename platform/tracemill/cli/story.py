@@ -1,5 +1,6 @@
 """The whole story of one call, as `tracemill call ID` tells it: everything in the log about it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -251,7 +252,8 @@ def _part(part: Part) -> Iterator[str]:
         case Image():
             yield f"(image) {part.uri[:200]}"
         case Native():
-            yield f"({part.body.get('type', 'native')}) {part.body}"
+            told = json.dumps(part.body, ensure_ascii=False)
+            yield f"({part.body.get('type', 'native')}) {told[:500]}{'...' if len(told) > 500 else ''}"
         case File():
             yield f"(file{f' {part.name}' if part.name else ''}) {part.uri[:200]}"
 

@@ -13,6 +13,7 @@ from starlette.routing import Route as Path
 from tracemill.analysis.called import STATUSES, rows
 from tracemill.analysis.opened import Opened
 from tracemill.errors import TracemillError, UsageError
+from tracemill.messages import Message
 from tracemill.server.events import Events, event
 from tracemill.server.gateway import Gateway
 from tracemill.server.page.look import FOLDER, bars, page, when
@@ -118,6 +119,9 @@ class Pages:
             return page("error.html", 404, here="/calls", message=f"there is no call {call_id}")
         told = [one.event for one in self._gateway.log.read(stream=f"call:{call_id}")]
         begun = next((one for one in told if hasattr(one, "messages")), None)
+        # Of a call that the cache answered, the answer is another call's.
+        said = next((text for one in told if (text := getattr(one, "content", ""))), "")
+        said = said or found[0]["answer"] or ""
         similar = []
         if found[0]["status"] in {"failed", "crashed", "aborted"}:
             similar = self._opened.failures.similar(call_id, n=5).frame.to_dicts()
@@ -126,6 +130,7 @@ class Pages:
             here="/calls",
             call=found[0],
             messages=list(getattr(begun, "messages", ())),
+            answer=Message(role="assistant", content=said),
             system=getattr(begun, "system", None),
             tools=[tool.name for tool in getattr(begun, "tools", ())],
             events=[(when(one.occurred_at), getattr(one, "kind", "")) for one in told],
