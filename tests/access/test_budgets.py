@@ -169,8 +169,9 @@ def test_what_failed_before_it_was_sent_is_no_request_and_what_failed_after_is(
 
 
 def test_a_failed_call_stays_reserved_while_another_model_is_asked(log: EventLog) -> None:
-    budgets, other = Budgets(log), Budgets(log)
+    budgets = Budgets(log)
     budgets.add("all", window="day", requests=2)
+    other = Budgets(log)
     call_id, fallback = new_id(), new_id()
     reserved = budgets.reserve(ANN, ONE, call_id)
     log.append([started(call_id, ANN), failed(call_id, ANN)])
@@ -228,8 +229,9 @@ def test_a_call_in_flight_counts_for_the_window_in_which_it_ends(log: EventLog) 
 def test_an_alert_lets_calls_through_and_is_told_once_in_a_window_by_whomever(
     log: EventLog,
 ) -> None:
-    budgets, other = Budgets(log), Budgets(log)
+    budgets = Budgets(log)
     budgets.add("warn", window="month", requests=2, action="alert")
+    other = Budgets(log)
     for each in (budgets, other, budgets, other, budgets):
         use(each, log, ANN)
     (path,) = (log.folder.parent / "cache").glob("budgets.db")
@@ -292,9 +294,10 @@ def test_settling_twice_changes_nothing_and_one_call_is_reserved_once(log: Event
 
 @pytest.mark.parametrize("damage", ["gone", "garbage", "folder"])
 def test_without_its_file_the_state_is_the_same(log: EventLog, damage: str) -> None:
-    budgets, other = Budgets(log), Budgets(log)
+    budgets = Budgets(log)
     budgets.add("all", window="month", requests=100, tokens=10_000, usd=Decimal(50))
     budgets.add("each", scope="tag", of="feature=*", window="day", requests=50)
+    other = Budgets(log)
     for each, about in ((budgets, ANN), (other, BOB), (other, ANN)):
         use(each, log, about)
     held = [budgets.reserve(ANN, ONE, new_id()), other.reserve(BOB, ONE, new_id())]
